@@ -1,0 +1,113 @@
+"""The command tree, and the one place where failures become words and an exit status."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated, NoReturn
+
+import typer
+
+from inframind.cli import refusal, terminal
+from inframind.cli.call import call
+from inframind.cli.model import model_app
+from inframind.cli.refusal import EXIT_INTERRUPTED, Refusal
+from inframind.cli.register import register
+
+app = typer.Typer(
+    name="infra",
+    invoke_without_command=True,
+    # Plain help keeps its line breaks when piped, and starts without loading rich.
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+app.command("register")(register)
+app.command("call")(call)
+app.add_typer(model_app)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            number = version("inframind")
+        except PackageNotFoundError:
+            number = "(a source tree that is not installed)"
+        terminal.out(f"infra {number}")
+        raise typer.Exit
+
+
+@app.callback()
+def infra(
+    context: typer.Context,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Show the version and exit.", callback=_show_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
+    """Publish, verify and call models on the InfraMind mesh.
+
+    \b
+    First steps:
+      infra model list                        what there is
+      infra model show summarizer-v1          one model: figures, schemas, how to call it
+      infra call --model summarizer-v1 text="A long text. It has two sentences."
+      infra call --model summarizer-v1 --input test.json --budget 2.5IFM
+      infra register --model model.yaml --name summarizer-v1 --version 1.0
+      infra model verify summarizer-v1        hash the package yourself, see the evidence
+
+    \b
+    Environment:
+      INFRA_URL         the server, like https://your.server (default http://127.0.0.1:8000)
+      INFRA_TOKEN       your token; it is read from here only and never printed
+      NO_COLOR          no colour
+      XDG_CONFIG_HOME   infra/config.toml there may hold: url = "https://your.server"
+
+    Results go to stdout, messages to stderr; --json on any command gives both to programs.
+
+    Exit status: 0 done, 1 failed, 2 wrong usage, 4 not signed in or not allowed.
+    """
+    if context.invoked_subcommand is None:
+        terminal.out(context.get_help())
+
+
+def run() -> NoReturn:
+    """The console script: runs the command line and leaves with its exit status."""
+    sys.exit(main(sys.argv[1:]))
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs one command line and returns its exit status; every failure is shown on stderr."""
+    terminal.prepare()
+    as_json = "--json" in arguments
+    try:
+        try:
+            status = app(list(arguments), prog_name="infra", standalone_mode=False)
+        except typer.TyperException as error:
+            raise _usage(error) from error
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise refusal.failed(
+                "file-system", f"{error.filename or 'A file'}: {error.strerror}."
+            ) from error
+    except Refusal as problem:
+        problem.show(as_json=as_json)
+        return problem.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has left; Python's own flush at exit must not complain about it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return refusal.EXIT_FAILED
+    return status if isinstance(status, int) else 0
+
+
+def _usage(error: typer.TyperException) -> Refusal:
+    command = getattr(getattr(error, "ctx", None), "command_path", "infra")
+    return refusal.usage(error.format_message(), f"{command} --help shows how it is used.")

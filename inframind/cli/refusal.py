@@ -1,0 +1,156 @@
+"""How a command fails: one RFC 9457 problem document, its words for a person, its exit code."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+from inframind.cli.terminal import err, err_json, plain, styled
+
+EXIT_FAILED: Final = 1
+EXIT_USAGE: Final = 2
+EXIT_NOT_ALLOWED: Final = 4
+EXIT_INTERRUPTED: Final = 130
+
+_LOCAL_TYPE_PREFIX: Final = "/problems/"
+
+
+class Refusal(Exception):
+    """A command cannot do what was asked. ``document`` is the problem, ``exit_code`` the status."""
+
+    def __init__(self, document: dict[str, Any], exit_code: int) -> None:
+        super().__init__(str(document.get("detail", "")))
+        self.document = document
+        self.exit_code = exit_code
+
+    def show(self, *, as_json: bool) -> None:
+        """Writes it on stderr: the document itself, or sentences."""
+        if as_json:
+            err_json(self.document)
+        else:
+            for line in sentences(self.document):
+                err(line)
+
+
+def usage(detail: str, remedy: str = "") -> Refusal:
+    """What was typed, or the configuration, cannot be used: exit 2. Nothing was sent."""
+    return Refusal(_document("wrong-usage", detail, remedy, charged=False), EXIT_USAGE)
+
+
+def not_signed_in(action: str) -> Refusal:
+    """There is no token for something that needs one: exit 4. Nothing was sent."""
+    document = _document(
+        "not-signed-in",
+        f"To {action} you need a token, and INFRA_TOKEN is not set.",
+        "Put your token in the environment: export INFRA_TOKEN=<your token>",
+        charged=False,
+    )
+    return Refusal(document, EXIT_NOT_ALLOWED)
+
+
+def failed(
+    code: str,
+    detail: str,
+    remedy: str = "",
+    *,
+    charged: bool | None = False,
+    retry_safe: bool | None = None,
+    **extra: Any,
+) -> Refusal:
+    """Something went wrong on the way: exit 1. ``charged=None`` means that nobody here can know."""
+    document = _document(code, detail, remedy, charged=charged)
+    if retry_safe is not None:
+        document["retry_safe"] = retry_safe
+    document.update(extra)
+    return Refusal(document, EXIT_FAILED)
+
+
+def from_answer(
+    status: int, body: bytes, *, url: str, retry_after: str = "", receipt: str = ""
+) -> Refusal:
+    """The server's refusal; anything that is no problem document still gets a clear sentence."""
+    exit_code = EXIT_NOT_ALLOWED if status in (401, 403) else EXIT_FAILED
+    try:
+        document = json.loads(body)
+    except (ValueError, UnicodeDecodeError):
+        document = None
+    if not isinstance(document, dict) or not isinstance(document.get("detail"), str):
+        document = _document(
+            "unexplained-answer",
+            f"{url} answered with status {status} and without an explanation.",
+            "Check that INFRA_URL names an InfraMind server."
+            if status < 500
+            else "The server, or what stands before it, is in trouble. Try again later.",
+            charged=None,
+        )
+    document.setdefault("status", status)
+    if retry_after.isdigit():
+        document.setdefault("retry_after_seconds", int(retry_after))
+    if receipt:
+        document["receipt"] = receipt
+    if status == 401 and not document.get("remedy"):
+        document["remedy"] = "Put a token that is still good in INFRA_TOKEN."
+    return Refusal(document, exit_code)
+
+
+def sentences(document: dict[str, Any]) -> list[str]:
+    """The lines that a person reads: what happened, where, what to do, money, retry."""
+    lines = [f"{styled('Error:', 'red')} {plain(document['detail'])}"]
+    lines += [_violation(each) for each in _dicts(document.get("violations"))]
+    remedy = document.get("remedy")
+    if isinstance(remedy, str) and remedy:
+        lines.append(plain(remedy))
+    if document.get("type") == _LOCAL_TYPE_PREFIX + "wrong-usage":
+        return lines
+    tail = [_charge(document), _retry(document)]
+    lines.append(styled(" ".join(part for part in tail if part), "dim"))
+    if document.get("receipt"):
+        lines.append(styled(f"receipt {plain(document['receipt'])}", "dim"))
+    instance = document.get("instance")
+    if isinstance(instance, str) and int(document.get("status") or 0) >= 500:
+        lines.append(
+            styled(f"Tell the operator this when you ask for help: {plain(instance)}", "dim")
+        )
+    return [line for line in lines if line]
+
+
+def _document(code: str, detail: str, remedy: str, *, charged: bool | None) -> dict[str, Any]:
+    document: dict[str, Any] = {
+        "type": _LOCAL_TYPE_PREFIX + code,
+        "title": code.replace("-", " ").capitalize(),
+        "detail": detail,
+        "charged": charged,
+    }
+    if remedy:
+        document["remedy"] = remedy
+    return document
+
+
+def _violation(violation: dict[str, Any]) -> str:
+    place = plain(violation.get("pointer") or "") or "the whole document"
+    if violation.get("line") is not None:
+        place = f"line {violation['line']}, {place}"
+    words = [f"  {place}: {plain(violation.get('detail', ''))}", plain(violation.get("remedy", ""))]
+    return " ".join(word for word in words if word)
+
+
+def _charge(document: dict[str, Any]) -> str:
+    charged = document.get("charged")
+    if charged is None:
+        return "Whether anything was charged is not known here."
+    return "The fee was charged." if charged else "Nothing was charged."
+
+
+def _retry(document: dict[str, Any]) -> str:
+    safe = document.get("retry_safe")
+    if safe is None:
+        return ""
+    if not safe:
+        return "The same request would be refused again: mend the cause first."
+    seconds = document.get("retry_after_seconds")
+    when = f" in {seconds} s" if isinstance(seconds, int) else ""
+    return f"Trying again{when} is safe."
+
+
+def _dicts(value: Any) -> list[dict[str, Any]]:
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []

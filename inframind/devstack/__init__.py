@@ -1,0 +1,1 @@
+"""The embedded stack for development, demo and tests: every server from a wheel, none installed."""

@@ -1,0 +1,188 @@
+"""The stack of one clone: started together, stopped together, found through var/stack.json."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+from inframind.devstack.nodevenv import ensure_node_venv
+from inframind.devstack.ports import LOOPBACK
+from inframind.devstack.postgres import start_postgres
+from inframind.devstack.processes import Children, StackProblem
+from inframind.devstack.redis import start_redis
+from inframind.devstack.secrets import kept_secrets, write_private
+from inframind.devstack.triton import Node, make_node
+from inframind.devstack.web import Application
+
+ROOT = Path(__file__).resolve().parents[2]
+TRUSTED_NODES = ("node-a", "node-b")
+SANDBOX_NODE = "sandbox"
+# Part by part: what is set in the environment is used as given and not embedded.
+GIVEN = ("DATABASE_URL", "REDIS_URL", "TRITON_NODES")
+
+Say = Callable[[str], None]
+
+
+@dataclass(slots=True)
+class Stack:
+    """Servers first (``start_servers``), then our own processes (``start_application``).
+
+    Leaving the ``with`` block stops everything, also what was only half started.
+    """
+
+    var: Path = ROOT / "var"
+    port: int = 8000
+    is_debug: bool = False
+    say: Say = print
+    root: Path = ROOT
+    env: dict[str, str] = field(default_factory=dict)
+    nodes: list[Node] = field(default_factory=list)
+    _children: Children | None = None
+    _lock: IO[str] | None = None
+
+    @property
+    def children(self) -> Children:
+        if self._children is None:
+            raise StackProblem("The stack is not started.")
+        return self._children
+
+    @property
+    def url(self) -> str:
+        return f"http://{LOOPBACK}:{self.port}"
+
+    @property
+    def application(self) -> Application:
+        return Application(self.children, self.root, {**os.environ, **self.env})
+
+    def __enter__(self) -> Self:
+        self.var.mkdir(parents=True, exist_ok=True)
+        self._lock = self._only_one()
+        self._children = Children(self.var / "log")
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            self.children.close()
+        finally:
+            (self.var / "stack.json").unlink(missing_ok=True)
+            if self._lock is not None:
+                self._lock.close()
+
+    def start_servers(self, environment: Mapping[str, str] = os.environ) -> None:
+        """Start PostgreSQL, Redis and the nodes side by side; those that are given are left out.
+
+        Raises StackProblem in words for the terminal where one does not come up.
+        """
+        given = {name: environment[name] for name in GIVEN if environment.get(name)}
+        secrets = kept_secrets(self.var / "secrets.json")
+        found: dict[str, Future[str]] = {}
+        pool = ThreadPoolExecutor(max_workers=3)
+        try:
+            if "DATABASE_URL" not in given:
+                found["DATABASE_URL"] = pool.submit(
+                    lambda: (
+                        start_postgres(
+                            self.children, folder=self.var / "postgres", password=secrets.postgres
+                        ).url
+                    )
+                )
+            if "REDIS_URL" not in given:
+                found["REDIS_URL"] = pool.submit(
+                    lambda: (
+                        start_redis(
+                            self.children, folder=self.var / "redis", password=secrets.redis
+                        ).url
+                    )
+                )
+            if "TRITON_NODES" not in given:
+                found["TRITON_NODES"] = pool.submit(self._start_nodes, secrets.triton)
+            urls = {name: future.result() for name, future in found.items()}
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+        for name in given:
+            self.say(f"{name} is set: using that one, not an embedded one.")
+        self.env = {
+            "SECRET_KEY": environment.get("SECRET_KEY") or secrets.django,
+            "DEVSTACK": "1",
+            "ALLOW_LOOPBACK_NODES": "1",
+            "SITE_URL": self.url,
+            "STORE_DIR": str(self.var / "store"),
+            "STATIC_ROOT": str(self.var / "static"),
+            **({"DEBUG": "1"} if self.is_debug else {}),
+            **given,
+            **urls,
+        }
+        self._write_state()
+
+    def start_application(self, *, reload: bool = False) -> None:
+        """Start web, worker and beat; returns when the web server answers."""
+        application = self.application
+        web = application.web(self.port, reload=reload)
+        application.worker()
+        application.beat(self.var / "beat-schedule")
+        application.await_web(web, self.port)
+        self._write_state()
+
+    def watch(self) -> None:
+        """Raises StackProblem with log lines when a part has ended by itself."""
+        for child in self.children.started:
+            child.require_alive()
+
+    def _start_nodes(self, secret: str) -> str:
+        venv = ensure_node_venv(
+            self.children,
+            default=self.var / "node-venv",
+            requirements=self.root / "requirements-node.txt",
+            say=self.say,
+        )
+        self.nodes = [
+            make_node(
+                name=name,
+                is_sandbox=name == SANDBOX_NODE,
+                secret=secret,
+                folder=self.var / "triton" / name,
+                venv=venv,
+                children=self.children,
+            )
+            for name in (*TRUSTED_NODES, SANDBOX_NODE)
+        ]
+        for node in self.nodes:
+            node.begin()
+        for node in self.nodes:
+            node.await_ready()
+        return json.dumps([node.document() for node in self.nodes])
+
+    def _write_state(self) -> None:
+        pids = {child.name: child.pid for child in self.children.running}
+        document: dict[str, Any] = {"env": self.env, "pids": {"stack": os.getpid(), **pids}}
+        write_private(self.var / "stack.json", document)
+
+    def _only_one(self) -> IO[str]:
+        """Hold the clone's lock for as long as we live, whichever way we end."""
+        lock = (self.var / "stack.lock").open("a+")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            holder = lock.read().strip()
+            lock.close()
+            raise StackProblem(
+                f"A stack of this clone already runs (process {holder}). "
+                f"Stop it with Ctrl-C where it runs, or with: kill {holder}"
+            ) from None
+        lock.truncate(0)
+        lock.write(f"{os.getpid()}\n")
+        lock.flush()
+        return lock

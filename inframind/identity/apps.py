@@ -1,0 +1,8 @@
+"""Identity: who is asking."""
+
+from django.apps import AppConfig
+
+
+class IdentityConfig(AppConfig):
+    name = "inframind.identity"
+    label = "identity"

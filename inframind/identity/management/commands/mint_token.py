@@ -1,0 +1,55 @@
+"""`manage.py mint_token`: a token for a wallet, printed once on stdout."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from inframind.identity.models import Token, Wallet
+from inframind.identity.services import mint_token
+from inframind.lib.durations import parse_duration
+from inframind.lib.problem import Problem
+
+
+class Command(BaseCommand):
+    help = (
+        "Mint a bearer token for a wallet. The token goes to stdout, once; nothing of it is stored."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--wallet", required=True, metavar="0x…")
+        parser.add_argument("--name", default="minted by hand")
+        parser.add_argument(
+            "--action",
+            action="append",
+            choices=Token.Action.values,
+            dest="actions",
+            help="may be given more than once; default: invoke",
+        )
+        parser.add_argument(
+            "--model",
+            action="append",
+            dest="models_allowed",
+            metavar="NAME",
+            help="allow this model only; may be given more than once",
+        )
+        parser.add_argument("--expires-in", default="24h", metavar="24h")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            wallet = Wallet.objects.of(options["wallet"])
+            lifetime = parse_duration(options["expires_in"])
+            token, text = mint_token(
+                wallet=wallet,
+                name=options["name"],
+                actions=options["actions"] or [Token.Action.INVOKE],
+                models_allowed=options["models_allowed"] or [],
+                lifetime=lifetime,
+            )
+        except ValueError as error:
+            raise CommandError(str(error)) from None
+        except Problem as problem:
+            raise CommandError(f"{problem.detail} {problem.remedy}") from None
+        self.stdout.write(text)
+        self.stderr.write(f"Token {token.pk} of {wallet.address}, until {token.expires_at:%F %TZ}.")

@@ -1,0 +1,110 @@
+"""RFC 9457 answers: every refusal of the API, ours or the framework's, in one form."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpRequest, HttpResponse
+from rest_framework import exceptions
+
+from inframind.lib.problem import Problem, Violation, not_found
+
+CONTENT_TYPE = "application/problem+json"
+
+
+def as_response(problem: Problem, *, request_id: str = "") -> HttpResponse:
+    """The answer itself, for fronts that do not run inside DRF's exception handling."""
+    body = problem.as_document(instance=f"urn:request:{request_id}" if request_id else "")
+    return HttpResponse(
+        orjson.dumps(body),
+        status=problem.status,
+        content_type=CONTENT_TYPE,
+        headers=problem.headers,
+    )
+
+
+def handle_exception(error: Exception, context: dict[str, Any]) -> HttpResponse | None:
+    """DRF's ``EXCEPTION_HANDLER``; anything unknown stays a 500 with its traceback in the log."""
+    problem = translate(error)
+    if problem is None:
+        return None
+    request = context.get("request")
+    request_id = request.META.get("REQUEST_ID", "") if request is not None else ""
+    # DRF finalises only its own class; a rendered HttpResponse passes through it untouched.
+    return as_response(problem, request_id=request_id)
+
+
+def translate(error: Exception) -> Problem | None:
+    if isinstance(error, Problem):
+        return error
+    if isinstance(error, Http404):
+        return not_found("such resource")
+    if isinstance(error, PermissionDenied | exceptions.PermissionDenied):
+        return Problem("forbidden", "This is not yours to do.", status=403)
+    if isinstance(error, exceptions.ValidationError):
+        return Problem(
+            "invalid-request",
+            "The request has fields that cannot be used.",
+            status=422,
+            violations=tuple(_violations(error.detail, "")),
+        )
+    if isinstance(error, exceptions.Throttled):
+        seconds = int(getattr(error, "wait", None) or 1)
+        return Problem(
+            "too-many-requests",
+            "Too many requests.",
+            status=429,
+            retry_safe=True,
+            retry_after_seconds=seconds,
+        )
+    if isinstance(error, exceptions.APIException):
+        code = {
+            400: "malformed-request",
+            404: "not-found",
+            405: "method-not-allowed",
+            406: "not-acceptable",
+            413: "too-large",
+            415: "unsupported-media-type",
+        }.get(error.status_code, "request-refused")
+        headers = {}
+        if error.status_code == 401:
+            code = "unauthorized"
+            headers["WWW-Authenticate"] = 'Bearer realm="inframind"'
+        return Problem(code, str(error.detail), status=error.status_code, headers=headers)
+    return None
+
+
+def _violations(detail: Any, pointer: str) -> list[Violation]:
+    if isinstance(detail, dict):
+        return [v for key, value in detail.items() for v in _violations(value, f"{pointer}/{key}")]
+    if isinstance(detail, list):
+        return [v for value in detail for v in _violations(value, pointer)]
+    return [Violation(pointer, str(detail))]
+
+
+def page_not_found(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
+    """404 in the reader's form: JSON under the API's paths, a page elsewhere."""
+    return _error(request, not_found("page at this address"), "404.html")
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    problem = Problem(
+        "internal-error",
+        "Something failed on our side; it is in our log under the request id.",
+        status=500,
+        remedy="Try again; if it stays, tell us the request id.",
+    )
+    return _error(request, problem, "500.html")
+
+
+def _error(request: HttpRequest, problem: Problem, template: str) -> HttpResponse:
+    from django.shortcuts import render
+
+    request_id = request.META.get("REQUEST_ID", "")
+    if request.path.startswith(("/api/", "/inference/", "/v2/")):
+        return as_response(problem, request_id=request_id)
+    return render(
+        request, template, {"problem": problem, "request_id": request_id}, status=problem.status
+    )

@@ -1,0 +1,238 @@
+"""Settings of every process: web, worker, beat, commands, tests. All input is the environment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import django_stubs_ext
+from csp.constants import NONE, SELF
+
+from inframind.env import Environment
+
+django_stubs_ext.monkeypatch()  # lets ModelAdmin[Wallet] and the like stand in class statements
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+VAR_DIR = BASE_DIR / "var"
+env = Environment.of_process(VAR_DIR / "stack.json")
+
+DEBUG = env.flag("DEBUG", False)
+SECRET_KEY = env.text("SECRET_KEY")
+ALLOWED_HOSTS = env.listing("ALLOWED_HOSTS", ("127.0.0.1", "localhost", "[::1]"))
+SITE_URL = env.text("SITE_URL", "http://127.0.0.1:8000").rstrip("/")
+CSRF_TRUSTED_ORIGINS = env.listing("CSRF_TRUSTED_ORIGINS", (SITE_URL,))
+
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "whitenoise.runserver_nostatic",
+    "django.contrib.staticfiles",
+    "django.contrib.humanize",
+    "django.contrib.postgres",
+    "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "django_htmx",
+    "template_partials",
+    "csp",
+    "django_prometheus",
+    "django_celery_beat",
+    "inframind.identity",
+    "marketplace.catalog",
+    "marketplace.mesh",
+    "marketplace.gateway",
+    "marketplace.storefront",
+    "curation.lists",
+]
+if env.flag("DEVSTACK", False):
+    INSTALLED_APPS.append("inframind.devstack")
+
+MIDDLEWARE = [
+    "django_prometheus.middleware.PrometheusBeforeMiddleware",
+    "inframind.middleware.RequestIdMiddleware",
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "csp.middleware.CSPMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "django_htmx.middleware.HtmxMiddleware",
+    "django_prometheus.middleware.PrometheusAfterMiddleware",
+]
+
+ROOT_URLCONF = "inframind.urls"
+ASGI_APPLICATION = "inframind.asgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+                "csp.context_processors.nonce",
+            ],
+        },
+    }
+]
+
+DATABASES = {
+    "default": {
+        **env.postgres("DATABASE_URL"),
+        "CONN_MAX_AGE": env.integer("DATABASE_CONN_MAX_AGE_SECONDS", 60),
+        "CONN_HEALTH_CHECKS": True,
+    }
+}
+DATABASE_URL = env.text("DATABASE_URL")
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+REDIS_URL = env.text("REDIS_URL")
+CACHES = {
+    "default": {
+        "BACKEND": "django.core.cache.backends.redis.RedisCache",
+        "LOCATION": REDIS_URL,
+        "KEY_PREFIX": "inframind",
+    }
+}
+
+AUTH_USER_MODEL = "identity.Wallet"
+AUTHENTICATION_BACKENDS = ["django.contrib.auth.backends.ModelBackend"]
+LOGIN_URL = "/publish"
+PASSWORD_RESET_TIMEOUT = 300  # how long a staff entry link lives, in seconds
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SITE_URL.startswith("https://")
+SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = "Lax"
+CSRF_COOKIE_HTTPONLY = True
+SECURE_SSL_REDIRECT = env.flag("SECURE_SSL_REDIRECT", SITE_URL.startswith("https://"))
+SECURE_HSTS_SECONDS = 31_536_000 if SITE_URL.startswith("https://") else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = SITE_URL.startswith("https://")
+SECURE_REFERRER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+if env.flag("BEHIND_PROXY", False):
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": [NONE],
+        "script-src": [SELF],
+        "style-src": [SELF],
+        "img-src": [SELF, "data:"],
+        "font-src": [SELF],
+        "connect-src": [SELF],
+        "form-action": [SELF],
+        "base-uri": [NONE],
+        "frame-ancestors": [NONE],
+        "manifest-src": [SELF],
+    }
+}
+
+LANGUAGE_CODE = "en-us"
+TIME_ZONE = "UTC"
+USE_TZ = True
+USE_I18N = False
+
+STATIC_URL = "/static/"
+STATIC_ROOT = Path(env.text("STATIC_ROOT", str(VAR_DIR / "static")))
+STATICFILES_DIRS = [BASE_DIR / "static"]
+STATIC_MANIFEST = env.flag("STATIC_MANIFEST", not DEBUG)
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {
+        "BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"
+        if STATIC_MANIFEST
+        else "django.contrib.staticfiles.storage.StaticFilesStorage"
+    },
+}
+WHITENOISE_USE_FINDERS = not STATIC_MANIFEST
+
+# An upload larger than this is spooled to disk, so that no package is ever held whole in memory.
+FILE_UPLOAD_MAX_MEMORY_SIZE = 1 << 20
+FILE_UPLOAD_HANDLERS = ["django.core.files.uploadhandler.TemporaryFileUploadHandler"]
+DATA_UPLOAD_MAX_MEMORY_SIZE = 16 << 20
+
+# --- packages ---------------------------------------------------------------------------------
+STORE_DIR = Path(env.text("STORE_DIR", str(VAR_DIR / "store")))
+IPFS_API = env.text("IPFS_API", "")
+ARWEAVE_GATEWAY = env.text("ARWEAVE_GATEWAY", "")
+PACKAGE_MAX_BYTES = env.integer("PACKAGE_MAX_BYTES", 2 << 30, minimum=1)
+PACKAGE_MAX_FILES = 999
+MANIFEST_MAX_BYTES = 256 << 10
+MODELS_PER_WALLET = env.integer("MODELS_PER_WALLET", 100, minimum=1)
+VERSIONS_PER_DAY = env.integer("VERSIONS_PER_DAY", 200, minimum=1)
+
+# --- mesh and gateway -------------------------------------------------------------------------
+TRITON_NODES = env.document("TRITON_NODES", [])
+ALLOW_LOOPBACK_NODES = env.flag("ALLOW_LOOPBACK_NODES", False)
+CALL_BODY_MAX_BYTES = env.integer("CALL_BODY_MAX_BYTES", 8 << 20, minimum=1)
+CALL_DEADLINE_SECONDS = env.integer("CALL_DEADLINE_SECONDS", 30, minimum=1)
+LOAD_DEADLINE_SECONDS = env.integer("LOAD_DEADLINE_SECONDS", 60, minimum=1)
+ANONYMOUS_CALLS_PER_MINUTE = env.integer("ANONYMOUS_CALLS_PER_MINUTE", 120, minimum=1)
+WALLET_CALLS_PER_MINUTE = env.integer("WALLET_CALLS_PER_MINUTE", 6_000, minimum=1)
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": ["inframind.identity.api.BearerAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.AllowAny"],
+    "DEFAULT_RENDERER_CLASSES": [
+        "rest_framework.renderers.JSONRenderer",
+    ],
+    "DEFAULT_PARSER_CLASSES": ["inframind.parsers.StrictJSONParser"],
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "EXCEPTION_HANDLER": "inframind.problems.handle_exception",
+    "UNAUTHENTICATED_USER": None,
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "InfraMind Model Marketplace",
+    "DESCRIPTION": "Publish, find, verify and call models on the InfraMind mesh.",
+    "VERSION": "1",
+    "OAS_VERSION": "3.1.0",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "REDOC_DIST": "SIDECAR",
+}
+
+# --- background work --------------------------------------------------------------------------
+CELERY_BROKER_URL = env.text("CELERY_BROKER_URL", REDIS_URL)
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_ACKS_LATE = True
+CELERY_TASK_REJECT_ON_WORKER_LOST = True
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+# After SIGKILL of a worker its message is redelivered only through these three, else minutes later.
+CELERY_BROKER_TRANSPORT_OPTIONS = {
+    "visibility_timeout": 300,
+    "unacked_restore_interval": 5,
+    "unacked_restore_throttle": 1,
+}
+CELERY_TASK_TIME_LIMIT = 600
+CELERY_BEAT_SCHEDULE = {
+    "verify-pending": {"task": "catalog.verify_pending", "schedule": 5.0},
+    "probe-nodes": {"task": "mesh.probe_nodes", "schedule": 5.0},
+    "place-pinned": {"task": "mesh.place_pinned", "schedule": 15.0},
+    "refresh-lists": {"task": "lists.refresh", "schedule": 60.0},
+}
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {
+        "json": {
+            "()": "structlog.stdlib.ProcessorFormatter",
+            "processors": [
+                "inframind.logs.drop_private",
+                "inframind.logs.render",
+            ],
+            "foreign_pre_chain": ["inframind.logs.stamp"],
+        }
+    },
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "json"}},
+    "root": {"handlers": ["stderr"], "level": env.text("LOG_LEVEL", "INFO")},
+    "loggers": {"httpx": {"level": "WARNING"}, "urllib3": {"level": "WARNING"}},
+}

@@ -1,0 +1,383 @@
+"""The checks themselves: each looks at the bytes or at the loaded model and says what it found."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from inframind.lib.canonical import canonical_json
+from inframind.lib.cid import parse_cid
+from inframind.lib.problem import Problem
+from inframind.storage import errors
+from inframind.storage.packages import StoredFile, StoredPackage
+from inframind.storage.store import get_store
+from marketplace.catalog import generation, intake, schemas, tolerance, trial
+from marketplace.catalog.manifest import Manifest
+from marketplace.catalog.models import Check, Version
+
+MIN_GENERATED = 25
+_DRAWN = 40
+_GENERATION_TIMEOUT_SECONDS = 30.0
+_INFER_TIMEOUT_SECONDS = 10.0
+_PHASE_BUDGET_SECONDS = 120.0
+_BEAT_SECONDS = 20.0
+_SHOWN_CHARACTERS = 200
+
+Kind = Check.Kind
+Beat = Callable[[], None]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one check found; ``remedy`` is for the owner."""
+
+    kind: Check.Kind
+    passed: bool
+    detail: str = ""
+    remedy: str = ""
+    code: str = ""
+    cases_total: int = 0
+    cases_passed: int = 0
+    duration_ms: int = 0
+    node_name: str = ""
+
+    def reason(self) -> str:
+        """What the owner reads: what failed, and what to do."""
+        return f"{self.kind.label}: no. {self.detail} {self.remedy}".strip()
+
+
+@dataclass(frozen=True)
+class _Case:
+    title: str
+    document: Any
+    golden: Any = None
+    has_golden: bool = False
+    absolute: float = 0.0
+    relative: float = 0.0
+
+
+def results(version: Version, *, beat: Beat) -> Iterator[Result]:
+    """Runs check after check, cheapest first; stop asking after a decisive failure.
+
+    ``beat()`` is called while a check takes long. Raises TrialFailure when the fault lies with the
+    node or the store, so that the run should be tried again.
+    """
+    beat = _sparingly(beat)
+    yield _check_bytes(version, beat)
+    declared = Manifest.model_validate(version.manifest)
+    yield _check_manifest(version)
+    drawn = _draw(version, declared)
+    beat()
+    started = time.monotonic()
+    try:
+        lent = trial.lend(version)
+        with lent as session:
+            yield Result(
+                Kind.LOAD,
+                True,
+                f"Loaded on {session.node_name}.",
+                cases_total=1,
+                cases_passed=1,
+                duration_ms=session.load_duration_ms,
+                node_name=session.node_name,
+            )
+            yield _check_examples(version, declared, session, beat)
+            yield _check_generated(version, declared, session, drawn, beat)
+            yield _check_structured(declared)
+            if declared.privacy:
+                yield _check_privacy(declared, session)
+    except trial.TrialFailure as failure:
+        if failure.retry:
+            raise
+        yield Result(
+            Kind.LOAD,
+            False,
+            failure.detail,
+            failure.remedy,
+            failure.code,
+            cases_total=1,
+            duration_ms=_ms(started),
+        )
+
+
+def _check_bytes(version: Version, beat: Beat) -> Result:
+    started = time.monotonic()
+    store, sound, detail = get_store(), 0, ""
+    try:
+        stored = [(file.path, file.cid, file.size_bytes) for file in store.files(version.cid)]
+        listed = [(file["path"], file["cid"], file["size_bytes"]) for file in version.files]
+        if stored != listed:
+            detail = "The files under this CID are not those that were registered."
+        for path, _, size_bytes in stored:
+            size = 0
+            for piece in store.open(version.cid, path):
+                size += len(piece)
+                beat()
+            if size != size_bytes:
+                detail = f"{path!r} has {size} bytes, not {size_bytes}."
+                break
+            sound += 1
+    except (errors.HashMismatch, errors.ContentNotFound) as error:
+        detail = str(error)
+    except errors.StoreUnavailable as error:
+        raise trial.TrialFailure("store-unavailable", str(error), retry=True) from error
+    total = len(version.files)
+    return Result(
+        Kind.HASH,
+        not detail,
+        detail or f"Every block of {parse_cid(version.cid)} was hashed.",
+        "Publish the same package again: that repairs the stored copy.",
+        "hash-failed",
+        total,
+        min(sound, total),
+        _ms(started),
+    )
+
+
+def _check_manifest(version: Version) -> Result:
+    started = time.monotonic()
+    files = tuple(StoredFile(f["path"], f["cid"], f["size_bytes"]) for f in version.files)
+    try:
+        taken = intake.read_in(StoredPackage(version.cid, version.size_bytes, files))
+    except Problem as problem:
+        if problem.code == "store-unavailable":
+            raise trial.TrialFailure(problem.code, problem.detail, retry=True) from problem
+        return Result(
+            Kind.MANIFEST, False, problem.detail, problem.remedy, problem.code, 1, 0, _ms(started)
+        )
+    written = taken.manifest
+    agrees = written.name in ("", version.model_id) and written.version in ("", version.number)
+    return Result(
+        Kind.MANIFEST,
+        agrees,
+        "" if agrees else f"The package says {written.name}@{written.version}.",
+        "Publish it under the name and number that it declares.",
+        "manifest-failed",
+        1,
+        int(agrees),
+        _ms(started),
+    )
+
+
+def _draw(version: Version, declared: Manifest) -> list[Any]:
+    """Inputs for the schema, the same for the same bytes; at least 25 unless there are none."""
+    seed = int.from_bytes(parse_cid(version.cid).digest[:8], "big")
+    validator = schemas.Validator(declared.input_schema)
+    drawn = generation.generate(
+        prepared_for_tensors(declared),
+        count=_DRAWN,
+        seed=seed,
+        timeout_seconds=_GENERATION_TIMEOUT_SECONDS,
+    )
+    distinct: dict[bytes, Any] = {}
+    for document in drawn:
+        if validator.is_valid(document):
+            distinct.setdefault(_key(document), document)
+    return list(distinct.values())
+
+
+def prepared_for_tensors(declared: Manifest) -> dict[str, Any]:
+    """The input schema, with the encodings that only ``tensors`` tells of made known to it."""
+    schema = declared.input_schema
+    if declared.tensors is None:
+        return schema
+    properties = dict(schema.get("properties") or {})
+    for spec in declared.tensors.inputs:
+        part = properties.get(spec.pointer.removeprefix("/"))
+        if spec.encoding == "base64" and isinstance(part, dict):
+            properties[spec.pointer.removeprefix("/")] = {"contentEncoding": "base64", **part}
+    return {**schema, "properties": properties} if properties else schema
+
+
+def _check_examples(
+    version: Version, declared: Manifest, session: trial.TrialSession, beat: Beat
+) -> Result:
+    cases = [
+        _Case(
+            example.name or f"Example {index}",
+            example.input,
+            example.output,
+            True,
+            example.tolerance.absolute,
+            example.tolerance.relative,
+        )
+        for index, example in enumerate(declared.examples, 1)
+    ]
+    if not cases:
+        return Result(Kind.EXAMPLES, True, "The manifest declares no examples.")
+    return _run(
+        Kind.EXAMPLES,
+        cases,
+        len(cases),
+        version,
+        declared,
+        session,
+        beat,
+        "Mend the model or the example, and publish under the next number.",
+    )
+
+
+def _check_generated(
+    version: Version,
+    declared: Manifest,
+    session: trial.TrialSession,
+    drawn: list[Any],
+    beat: Beat,
+) -> Result:
+    if not drawn:
+        return Result(
+            Kind.GENERATED,
+            False,
+            "No input could be generated from input_schema.",
+            "Make the schema simpler: few combinations of allOf, anyOf and patterns, and no part "
+            "that allows nothing.",
+            "nothing-generated",
+            MIN_GENERATED,
+            0,
+        )
+    # A schema with few inputs, such as a boolean, has them repeated: the model must still answer.
+    rounds = [drawn[index % len(drawn)] for index in range(max(MIN_GENERATED, len(drawn)))]
+    cases = [_Case(f"Input {_shown(document)}", document) for document in rounds]
+    return _run(
+        Kind.GENERATED,
+        cases,
+        len(drawn),
+        version,
+        declared,
+        session,
+        beat,
+        "Answer every input that input_schema allows, or narrow the schema.",
+    )
+
+
+def _run(
+    kind: Check.Kind,
+    cases: list[_Case],
+    distinct: int,
+    version: Version,
+    declared: Manifest,
+    session: trial.TrialSession,
+    beat: Beat,
+    remedy: str,
+) -> Result:
+    started = time.monotonic()
+    validator = schemas.validator_for(f"{version.cid}:output", declared.output_schema)
+    passed, first, code = 0, "", ""
+    for case in cases:
+        beat()
+        if time.monotonic() - started > _PHASE_BUDGET_SECONDS:
+            first = first or f"Time ran out after {passed} of {len(cases)} inputs."
+            code = code or "too-slow"
+            break
+        found, found_code = _run_case(case, validator, session)
+        if not found:
+            passed += 1
+            continue
+        first, code = first or f"{case.title}: {found}", code or found_code
+        if found_code == "timed-out":
+            break
+    detail = first or f"{len(cases)} inputs, {distinct} of them distinct, on {session.node_name}."
+    return Result(
+        kind, passed == len(cases), detail, remedy, code, len(cases), passed, _ms(started)
+    )
+
+
+def _run_case(
+    case: _Case, validator: schemas.Validator, session: trial.TrialSession
+) -> tuple[str, str]:
+    """What is wrong with the model's answer, and its code; two empty texts when nothing is."""
+    try:
+        output = session.infer(case.document, timeout_seconds=_INFER_TIMEOUT_SECONDS)
+    except Problem as problem:
+        places = "; ".join(f"{v.pointer or '/'}: {v.detail}" for v in problem.violations[:3])
+        return (
+            f"input_schema allows it, the tensors do not: {places or problem.detail}",
+            problem.code,
+        )
+    except trial.TrialFailure as failure:
+        if failure.retry:
+            raise
+        return failure.detail, failure.code
+    try:
+        canonical_json(output)
+    except (ValueError, TypeError) as error:
+        return f"the output is not JSON: {error}", "invalid-output"
+    violations = validator.violations(output)
+    if violations:
+        first = violations[0]
+        return f"the output breaks output_schema at {first.pointer or '/'}: {first.detail}", (
+            "invalid-output"
+        )
+    if case.has_golden:
+        apart = tolerance.difference(
+            output, case.golden, absolute=case.absolute, relative=case.relative
+        )
+        if apart is not None:
+            return f"the output is not the golden one: {apart}", "other-output"
+    return "", ""
+
+
+def _check_structured(declared: Manifest) -> Result:
+    schema = declared.output_schema
+    named = schema.get("properties")
+    passed = schema.get("type") == "object" and isinstance(named, dict) and bool(named)
+    detail = (
+        f"An object with {', '.join(sorted(named)[:8])}."
+        if passed and named
+        else "output_schema is not an object with named properties."
+    )
+    return Result(
+        Kind.STRUCTURED,
+        passed,
+        detail,
+        "Return an object with named properties.",
+        cases_total=1,
+        cases_passed=int(passed),
+    )
+
+
+def _check_privacy(declared: Manifest, session: trial.TrialSession) -> Result:
+    offered = [runtime for runtime in declared.privacy if session.offers_privacy(runtime)]
+    missing = [runtime for runtime in declared.privacy if runtime not in offered]
+    return Result(
+        Kind.PRIVACY,
+        not missing,
+        f"No node offers {', '.join(missing)} now."
+        if missing
+        else f"Offered: {', '.join(offered)}.",
+        "It is checked again with the next verification.",
+        cases_total=len(declared.privacy),
+        cases_passed=len(offered),
+    )
+
+
+def _sparingly(beat: Beat) -> Beat:
+    last = time.monotonic()
+
+    def maybe() -> None:
+        nonlocal last
+        if time.monotonic() - last >= _BEAT_SECONDS:
+            last = time.monotonic()
+            beat()
+
+    return maybe
+
+
+def _ms(started: float) -> int:
+    return int((time.monotonic() - started) * 1000)
+
+
+def _key(document: Any) -> bytes:
+    try:
+        return orjson.dumps(document, option=orjson.OPT_SORT_KEYS)
+    except TypeError:
+        return repr(document).encode("utf-8", "replace")
+
+
+def _shown(document: Any) -> str:
+    text = _key(document).decode("utf-8", "replace")
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…"

@@ -1,0 +1,135 @@
+"""Where a version stands: activation, deprecation, delisting, and which one is current."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from django.contrib.postgres.search import SearchVector
+from django.db import transaction
+from django.db.models import Value
+from django.db.models.expressions import Combinable
+from django.db.models.functions import Now
+
+from inframind.lib.problem import Problem
+from marketplace.catalog import lifecycle, signals
+from marketplace.catalog.models import Model, Verification, Version
+from marketplace.catalog.registration import replaced_versions
+
+OPEN_RUNS = (Verification.State.QUEUED, Verification.State.RUNNING)
+
+
+@transaction.atomic
+def activate(*, version: Version) -> None:
+    """Makes a version that passed its checks callable, and deprecates what it replaces."""
+    locked = locked_version(version)
+    if locked.state == Version.State.PENDING:
+        locked.state = Version.State.ACTIVE
+        locked.state_reason = ""
+        locked.activated_at = Now()
+        locked.save(update_fields=["state", "state_reason", "activated_at"])
+        replaces = str(locked.manifest.get("replaces") or "")
+        if replaces:
+            for old in replaced_versions(locked.model, replaces):
+                if old.pk != locked.pk and old.state in lifecycle.LIVE:
+                    deprecate(version=old, successor=locked, sunset_at=None)
+        transaction.on_commit(
+            lambda: signals.version_activated.send(sender=Version, version=locked)
+        )
+    choose_current(locked.model_id)
+
+
+@transaction.atomic
+def deprecate(*, version: Version, successor: Version | None, sunset_at: datetime | None) -> None:
+    """Marks a live version as replaced; it stays callable. Raises ``Problem`` 409 or 422."""
+    locked = locked_version(version)
+    if successor is not None and successor.pk == locked.pk:
+        raise unusable("A version does not succeed itself.")
+    _require_next(locked, Version.State.DEPRECATED)
+    locked.state = Version.State.DEPRECATED
+    locked.deprecated_at = Now()
+    locked.sunset_at = sunset_at
+    locked.successor = successor
+    locked.save(update_fields=["state", "deprecated_at", "sunset_at", "successor"])
+    choose_current(locked.model_id)
+
+
+@transaction.atomic
+def delist(*, version: Version, reason: str) -> None:
+    """Takes a version out of lists and calls. Raises ``Problem`` 409 when it is already."""
+    locked = locked_version(version)
+    _require_next(locked, Version.State.DELISTED)
+    take_down(locked, required_reason(reason))
+
+
+@transaction.atomic
+def refresh_current(*, name: str) -> None:
+    """Chooses the model's current version anew, by the database's clock."""
+    choose_current(name)
+
+
+def take_down(version: Version, reason: str) -> None:
+    version.state = Version.State.DELISTED
+    version.state_reason = reason
+    version.save(update_fields=["state", "state_reason"])
+    Verification.objects.filter(version=version, state__in=OPEN_RUNS).update(
+        state=Verification.State.FAILED,
+        reason_code="delisted",
+        reason=reason,
+        finished_at=Now(),
+        lease_expires_at=None,
+    )
+    choose_current(version.model_id)
+
+
+def choose_current(name: str) -> None:
+    model = Model.objects.select_for_update(no_key=True).get(pk=name)
+    versions = Version.objects.filter(model=model)
+    unexpired = versions.exclude(expires_at__lte=Now())
+    # An expired one still stands for its model when there is no other: its owner sees why.
+    chosen = lifecycle.choose_current(unexpired) or lifecycle.choose_current(versions)
+    model.current = chosen
+    model.search = None if chosen is None else _search_vector(model, chosen)
+    model.save(update_fields=["current", "search"])
+
+
+def _search_vector(model: Model, version: Version) -> Combinable:
+    words = " ".join([version.description, version.task.replace("-", " "), *version.tags])
+    name = f"{model.name} {model.name.replace('-', ' ')}"
+    return (
+        SearchVector(Value(name), weight="A", config="english")
+        + SearchVector(Value(words), weight="B", config="english")
+        # The vector has a size limit, and what a reader searches for stands near the top.
+        + SearchVector(Value(version.readme[:100_000]), weight="D", config="english")
+    )
+
+
+def locked_version(version: Version) -> Version:
+    """The row as it is now, with its model locked first: one order everywhere, so no deadlock."""
+    Model.objects.select_for_update(no_key=True).get(pk=version.model_id)
+    return (
+        Version.objects.select_for_update(no_key=True, of=("self",))
+        .select_related("model")
+        .get(pk=version.pk)
+    )
+
+
+def _require_next(version: Version, state: str) -> None:
+    if not lifecycle.may_become(version.state, state):
+        raise Problem(
+            "not-in-this-state",
+            f"{version} is {version.state} and cannot become {state}.",
+            status=409,
+        )
+
+
+def required_reason(text: str) -> str:
+    """The reason as it is kept. Raises ``Problem`` 422 when there is none."""
+    reason = text.strip()
+    if not reason:
+        raise unusable("A reason is needed; it stands in the history.")
+    return reason[:200]
+
+
+def unusable(detail: str) -> Problem:
+    """A refusal of arguments that make no sense."""
+    return Problem("invalid-request", detail, status=422)

@@ -1,0 +1,25 @@
+"""Background work of the catalog. A queued row makes it happen; a lost message loses nothing."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from celery import shared_task
+
+from marketplace.catalog import verification
+
+# The beat comes again, so a message that waited this long has a younger twin.
+_MESSAGE_EXPIRES_SECONDS = 15
+
+
+@shared_task(name="catalog.verify_pending")  # type: ignore[untyped-decorator]
+def verify_pending() -> None:
+    """Sends every due run to a worker."""
+    for verification_id in verification.due_ids():
+        verify.apply_async((str(verification_id),), expires=_MESSAGE_EXPIRES_SECONDS)
+
+
+@shared_task(name="catalog.verify")  # type: ignore[untyped-decorator]
+def verify(verification_id: str) -> None:
+    """Does one run, unless another worker has it."""
+    verification.verify(verification_id=UUID(verification_id))

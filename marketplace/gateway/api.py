@@ -1,0 +1,182 @@
+"""Fronts of the gateway: a call, a model's diagnostics, a receipt."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict
+from typing import Any, Final
+from uuid import UUID
+
+from django.conf import settings
+from django.http import HttpResponse
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import extend_schema
+from rest_framework.negotiation import BaseContentNegotiation
+from rest_framework.renderers import BaseRenderer, JSONRenderer
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from inframind.identity.caller import Caller
+from inframind.lib.amounts import format_ifm, parse_ifm
+from inframind.lib.ids import new_uuid7
+from inframind.lib.problem import Problem, Violation
+from marketplace.catalog.queries import get_version, servable
+from marketplace.gateway import body, loop, pipeline, queries
+from marketplace.gateway.models import Call
+
+# The pipeline keeps its own deadline; this only guards against its never coming back.
+GRACE_SECONDS: Final = 5.0
+
+
+class AnyAccept(BaseContentNegotiation):
+    """JSON comes out, whatever the client says it would like."""
+
+    def select_parser(self, request: Request, parsers: Any) -> Any:
+        return parsers[0] if parsers else None
+
+    def select_renderer(
+        self, request: Request, renderers: Any, format_suffix: str | None = None
+    ) -> tuple[BaseRenderer, str]:
+        return JSONRenderer(), "application/json"
+
+
+class InferenceView(APIView):
+    """`POST` a document to a model; `GET` tells how."""
+
+    content_negotiation_class = AnyAccept
+
+    @extend_schema(
+        operation_id="inference_call",
+        request=OpenApiTypes.OBJECT,
+        responses={200: OpenApiTypes.OBJECT},
+        description="Runs the model: JSON document in, JSON document out, as its schemas say.",
+    )
+    def post(self, request: Request, reference: str) -> HttpResponse:
+        caller = _caller(request)
+        name, _, number = reference.partition("@")
+        budget = _budget(request.headers.get("Inframind-Budget"))
+        answer = loop.submit(
+            pipeline.call(
+                pipeline.CallRequest(
+                    call_id=new_uuid7(),
+                    name=name,
+                    number=number or None,
+                    body=_body(request),
+                    caller=caller,
+                    budget_base_units=budget,
+                    remote_address=request.META.get("REMOTE_ADDR", ""),
+                    deadline_seconds=settings.CALL_DEADLINE_SECONDS,
+                )
+            ),
+            settings.CALL_DEADLINE_SECONDS + GRACE_SECONDS,
+        )
+        return HttpResponse(answer.document, status=answer.status, headers=answer.headers)
+
+    @extend_schema(operation_id="inference_describe", responses={200: OpenApiTypes.OBJECT})
+    def get(self, request: Request, reference: str) -> Response:
+        caller = _caller(request)
+        name, _, number = reference.partition("@")
+        found = servable(name, number or None, viewer=caller.address if caller else None)
+        return Response(
+            {
+                "model": f"{found.name}@{found.number}",
+                "call": f"POST {settings.SITE_URL}/inference/v1/{reference}",
+                "content_type": "application/json",
+                "token_required": found.auth_required or found.fee_base_units > 0,
+                "price": _amount(found.fee_base_units),
+                "input_schema": found.input_schema,
+                "output_schema": found.output_schema,
+            }
+        )
+
+
+class DiagnosticsView(APIView):
+    """How a model has been doing, with sample sizes; null where there are too few."""
+
+    @extend_schema(operation_id="models_diagnostics", responses={200: OpenApiTypes.OBJECT})
+    def get(self, request: Request, name: str) -> Response:
+        caller = _caller(request)
+        number = request.query_params.get("version")
+        version = get_version(name, number, viewer=caller.address if caller else None)
+        found = queries.diagnostics(version.model_id, version.number if number else None)
+        return Response(
+            {
+                "model": version.model_id,
+                "version": version.number if number else None,
+                "min_sample": queries.MIN_SAMPLE,
+                **asdict(found),
+            }
+        )
+
+
+class ReceiptView(APIView):
+    """What came of one call."""
+
+    @extend_schema(operation_id="receipts_retrieve", responses={200: OpenApiTypes.OBJECT})
+    def get(self, request: Request, call_id: UUID) -> Response:
+        caller = _caller(request)
+        viewer = caller.address if caller else None
+        return Response(as_document(queries.receipt(call_id, viewer=viewer), viewer=viewer))
+
+
+def as_document(call: Call, *, viewer: str | None) -> dict[str, Any]:
+    """A receipt; who called is told to the caller and to the model's owner only."""
+    document: dict[str, Any] = {
+        "id": str(call.pk),
+        "model": str(call.version),
+        "cid": call.version.cid,
+        "outcome": call.outcome,
+        "problem": call.problem_code or None,
+        "node": call.node_name or None,
+        "attempts": call.attempts,
+        "fee": _amount(int(call.fee_base_units)),
+        "latency_ms": call.latency_us / 1000,
+        "node_latency_ms": call.node_latency_us / 1000,
+        "input_digest": call.input_digest,
+        "output_digest": call.output_digest or None,
+        "created_at": call.created_at,
+    }
+    if viewer is not None and viewer in (call.wallet_id, call.version.model.owner_id):
+        document["caller"] = call.wallet_id
+    return document
+
+
+def _amount(base_units: int) -> dict[str, str]:
+    return {"base_units": str(base_units), "text": format_ifm(base_units)}
+
+
+def _caller(request: Request) -> Caller | None:
+    return request.auth if isinstance(request.auth, Caller) else None
+
+
+def _budget(text: str | None) -> int | None:
+    if text is None:
+        return None
+    try:
+        return parse_ifm(text)
+    except ValueError as error:
+        raise Problem(
+            "invalid-budget",
+            f"Inframind-Budget cannot be read: {error}",
+            status=422,
+            violations=(Violation("", "The header Inframind-Budget is not an amount."),),
+            remedy='Write it like "2.5 IFM".',
+        ) from None
+
+
+def _body(request: Request) -> bytes:
+    kind = (request.content_type or "").partition(";")[0].strip().lower()
+    if re.fullmatch(r"application/(?:[\w.-]+\+)?json", kind) is None:
+        raise Problem(
+            "unsupported-media-type",
+            f"The body is {kind or 'of no type'}, and application/json is read here.",
+            status=415,
+            remedy="Send the document with the header Content-Type: application/json.",
+        )
+    limit = settings.CALL_BODY_MAX_BYTES
+    declared = str(request.META.get("CONTENT_LENGTH") or "0")
+    if declared.isdigit() and int(declared) > limit:
+        raise body.too_large(limit)
+    # One byte more than allowed tells a body that is too large from one that just fits.
+    return bytes(request._request.read(limit + 1))

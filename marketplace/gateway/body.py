@@ -1,0 +1,107 @@
+"""What a call's body must be before anything else looks at it: pure rules."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+import orjson
+
+from inframind.lib.problem import Problem, Violation
+
+MAX_DEPTH: Final = 64
+_REMEDY: Final = "Send one JSON document that keeps the model's input schema."
+
+
+def read(body: bytes, *, max_bytes: int) -> Any:
+    """The JSON document of a body. Raises ``Problem`` 413 and 422.
+
+    Refused besides what is not JSON: NaN and infinities, keys that stand twice in one object (two
+    readers could see two documents), and nesting deeper than 64.
+    """
+    if len(body) > max_bytes:
+        raise too_large(max_bytes)
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        detail = "It is empty." if not body.strip() else f"{error}."
+        raise _refused("", f"The body is not JSON. {detail[:200]}") from None
+    # Brackets and colons bound depth and keys from above: most bodies need no walk.
+    if body.count(b"[") + body.count(b"{") > MAX_DEPTH:
+        _check_depth(document)
+    if body.count(b'"') and _keys(document) < body.count(b":"):
+        _check_keys(body)
+    return document
+
+
+def too_large(max_bytes: int) -> Problem:
+    """The 413 of a body, with the limit."""
+    return Problem(
+        "too-large",
+        f"The body is larger than {max_bytes} bytes.",
+        status=413,
+        remedy="Send a smaller document.",
+    )
+
+
+def _check_depth(document: Any) -> None:
+    level: list[tuple[str, Any]] = [("", document)]
+    for _ in range(MAX_DEPTH + 1):
+        level = (
+            [
+                (f"{pointer}/{_escaped(key)}", value)
+                for pointer, container in level
+                for key, value in _members(container)
+                if isinstance(value, dict | list)
+            ]
+            if level
+            else level
+        )
+        if not level:
+            return
+    raise _refused(level[0][0], f"The document is nested deeper than {MAX_DEPTH} levels here.")
+
+
+def _members(container: Any) -> Any:
+    return container.items() if isinstance(container, dict) else enumerate(container)
+
+
+def _keys(document: Any) -> int:
+    count = 0
+    open_containers = [document]
+    while open_containers:
+        value = open_containers.pop()
+        if isinstance(value, dict):
+            count += len(value)
+            open_containers.extend(value.values())
+        elif isinstance(value, list):
+            open_containers.extend(each for each in value if isinstance(each, dict | list))
+    return count
+
+
+def _check_keys(body: bytes) -> None:
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            names = [name for name, _ in pairs]
+            twice = next(name for name in names if names.count(name) > 1)
+            raise _refused(
+                f"/{_escaped(twice)}", f"The key {twice[:80]!r} stands twice in one object."
+            )
+        return found
+
+    json.loads(body, object_pairs_hook=once)
+
+
+def _escaped(token: object) -> str:
+    return str(token).replace("~", "~0").replace("/", "~1")
+
+
+def _refused(pointer: str, detail: str) -> Problem:
+    return Problem(
+        "invalid-input",
+        detail,
+        status=422,
+        violations=(Violation(pointer, detail),),
+        remedy=_REMEDY,
+    )

@@ -1,0 +1,77 @@
+"""One long-lived event loop per process, in a thread of its own: where every call runs."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import threading
+from collections.abc import Coroutine
+from concurrent.futures import TimeoutError as FutureTimeout
+from typing import Any, Final, TypeVar
+
+import uvloop
+
+from inframind.lib.problem import Problem
+from marketplace.gateway import resources
+
+Result = TypeVar("Result")
+_STOP_SECONDS: Final = 20.0
+
+_lock = threading.Lock()
+_running: tuple[asyncio.AbstractEventLoop, threading.Thread] | None = None
+
+
+def submit(work: Coroutine[Any, Any, Result], timeout_seconds: float) -> Result:
+    """Runs a coroutine on the loop and waits for its result, from any thread but the loop's own.
+
+    What is not done in time goes on to its end (its row is still written); the caller gets a 504
+    ``Problem``.
+    """
+    future = asyncio.run_coroutine_threadsafe(work, _loop())
+    try:
+        return future.result(timeout_seconds)
+    except FutureTimeout:
+        if future.done():
+            raise
+        raise Problem(
+            "timed-out",
+            "The call did not come to an end in time.",
+            status=504,
+            remedy="Look at its receipt before you try again.",
+        ) from None
+
+
+def stop() -> None:
+    """Ends the loop with everything opened on it. A later ``submit`` starts another."""
+    global _running
+    with _lock:
+        running, _running = _running, None
+    if running is None:
+        return
+    loop, thread = running
+    asyncio.run_coroutine_threadsafe(resources.aclose(), loop).result(_STOP_SECONDS)
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join(_STOP_SECONDS)
+
+
+def _loop() -> asyncio.AbstractEventLoop:
+    global _running
+    with _lock:
+        if _running is None or not _running[1].is_alive():
+            loop = uvloop.new_event_loop()
+            thread = threading.Thread(target=_run, args=(loop,), name="gateway-loop", daemon=True)
+            thread.start()
+            _running = (loop, thread)
+        return _running[0]
+
+
+def _run(loop: asyncio.AbstractEventLoop) -> None:
+    asyncio.set_event_loop(loop)
+    try:
+        loop.run_forever()
+    finally:
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.close()
+
+
+atexit.register(stop)

@@ -1,0 +1,240 @@
+"""Figures and receipts, read from the calls and the probes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+from uuid import UUID
+
+from django.db import connection
+from django.db.models import Aggregate, Count, FloatField, Q, QuerySet
+from django.db.models.functions import TruncHour
+from django.utils import timezone
+
+from inframind.lib.problem import not_found
+from marketplace.catalog.models import Version
+from marketplace.gateway.models import Call
+
+# Below this many calls (or probes) a percentage says more than is known.
+MIN_SAMPLE: Final = 20
+WINDOWS: Final = (
+    ("1 h", timedelta(hours=1)),
+    ("24 h", timedelta(hours=24)),
+    ("30 d", timedelta(days=30)),
+)
+HOURS: Final = 24
+_SERVED: Final = Q(outcome=Call.Outcome.SERVED)
+_COUNTED: Final = Q(outcome__in=[outcome.value for outcome in Call.COUNTED])
+
+
+class Percentile(Aggregate):
+    """PostgreSQL's ``percentile_cont``; takes ``fraction`` and Django's ``filter``."""
+
+    function = "PERCENTILE_CONT"
+    template = "%(function)s(%(fraction)s) WITHIN GROUP (ORDER BY %(expressions)s)"
+    output_field = FloatField()
+
+    def __init__(self, expression: str, *, fraction: float, **extra: Any) -> None:
+        super().__init__(expression, fraction=fraction, **extra)
+
+
+@dataclass(frozen=True)
+class Window:
+    """One span of time. ``calls`` leaves out callers' own mistakes; None: not enough data."""
+
+    label: str
+    calls: int
+    served: int
+    success_rate: float | None
+    p50_ms: float | None
+    p95_ms: float | None
+    availability: float | None
+    probes: int
+
+
+@dataclass(frozen=True)
+class HourPoint:
+    """One hour's calls. ``p50_ms`` is None where nothing was served."""
+
+    at: datetime
+    calls: int
+    served: int
+    p50_ms: float | None
+
+
+@dataclass(frozen=True)
+class Diagnostics:
+    windows: tuple[Window, ...]
+    hours: tuple[HourPoint, ...]
+
+
+@dataclass(frozen=True)
+class Figures:
+    """The small numbers of a card, over 24 hours."""
+
+    p50_ms: float | None
+    success_rate: float | None
+    calls_24h: int
+    hourly: tuple[int, ...]
+
+
+def median_latency_us() -> Percentile:
+    """An aggregate over calls: the median latency of those that were served, in microseconds."""
+    return Percentile("latency_us", fraction=0.5, filter=_SERVED)
+
+
+def diagnostics(model_name: str, number: str | None = None) -> Diagnostics:
+    """Latency, success and availability of a version, or of all versions of a model."""
+    versions = Version.objects.filter(model_id=model_name)
+    if number is not None:
+        versions = versions.filter(number=number)
+    ids = list(versions.values_list("pk", flat=True))
+    now = timezone.now()
+    return Diagnostics(
+        windows=tuple(_window(ids, label, now - span) for label, span in WINDOWS),
+        hours=_hours(ids, now),
+    )
+
+
+def figures_for(names: Sequence[str]) -> dict[str, Figures]:
+    """Figures per model name, in one query; models without calls have empty ones."""
+    empty = Figures(None, None, 0, (0,) * HOURS)
+    found = dict.fromkeys(names, empty)
+    if not names:
+        return found
+    first = _first_hour(timezone.now())
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT v.model_id, date_trunc('hour', c.created_at) AS hour,
+                   count(*) FILTER (WHERE c.outcome = ANY(%(counted)s)),
+                   count(*) FILTER (WHERE c.outcome = 'served'),
+                   percentile_cont(0.5) WITHIN GROUP (ORDER BY c.latency_us)
+                       FILTER (WHERE c.outcome = 'served')
+            FROM gateway_call c JOIN catalog_version v ON v.id = c.version_id
+            WHERE v.model_id = ANY(%(names)s) AND c.created_at >= %(first)s
+            GROUP BY GROUPING SETS ((v.model_id), (v.model_id, date_trunc('hour', c.created_at)))
+            """,
+            {
+                "names": list(names),
+                "first": first,
+                "counted": [outcome.value for outcome in Call.COUNTED],
+            },
+        )
+        rows = cursor.fetchall()
+    hourly: dict[str, list[int]] = {name: [0] * HOURS for name in names}
+    totals: dict[str, tuple[int, int, float | None]] = {}
+    for name, hour, calls, served, p50_us in rows:
+        if hour is None:
+            totals[name] = (calls, served, p50_us)
+        else:
+            position = int((hour - first).total_seconds() // 3600)
+            hourly[name][min(position, HOURS - 1)] += calls
+    for name, (calls, served, p50_us) in totals.items():
+        found[name] = Figures(
+            p50_ms=_ms(p50_us, served),
+            success_rate=_rate(served, calls),
+            calls_24h=calls,
+            hourly=tuple(hourly[name]),
+        )
+    return found
+
+
+def receipt(call_id: UUID, *, viewer: str | None) -> Call:
+    """A call by its id, with version, model and node. Raises a 404 ``Problem``.
+
+    Calls of a public model are seen by whoever has the id; of a private one by caller and owner.
+    """
+    allowed = Q(version__model__public=True)
+    if viewer is not None:
+        allowed |= Q(wallet=viewer) | Q(version__model__owner=viewer)
+    call = (
+        Call.objects.filter(allowed, pk=call_id)
+        .select_related("version__model", "node", "wallet")
+        .first()
+    )
+    if call is None:
+        raise not_found("receipt with this id")
+    return call
+
+
+def _calls(ids: list[UUID], since: datetime) -> QuerySet[Call]:
+    return Call.objects.filter(version_id__in=ids, created_at__gte=since)
+
+
+def _window(ids: list[UUID], label: str, since: datetime) -> Window:
+    row = _calls(ids, since).aggregate(
+        calls=Count("pk", filter=_COUNTED),
+        served=Count("pk", filter=_SERVED),
+        p50=median_latency_us(),
+        p95=Percentile("latency_us", fraction=0.95, filter=_SERVED),
+    )
+    availability, probes = _availability(ids, since)
+    return Window(
+        label=label,
+        calls=row["calls"],
+        served=row["served"],
+        success_rate=_rate(row["served"], row["calls"]),
+        p50_ms=_ms(row["p50"], row["served"]),
+        p95_ms=_ms(row["p95"], row["served"]),
+        availability=availability,
+        probes=probes,
+    )
+
+
+def _availability(ids: list[UUID], since: datetime) -> tuple[float | None, int]:
+    """Share of the minutes looked at in which some node would have served, and the probes made."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT count(*) FILTER (WHERE up), count(*), coalesce(sum(probes), 0)
+            FROM (
+                SELECT bool_or(ok) AS up, count(*) AS probes FROM mesh_probe
+                WHERE version_id = ANY(%s) AND created_at >= %s
+                GROUP BY version_id, date_trunc('minute', created_at)
+            ) AS minutes
+            """,
+            [ids, since],
+        )
+        up, minutes, probes = cursor.fetchone()
+    return (up / minutes if probes >= MIN_SAMPLE else None), int(probes)
+
+
+def _hours(ids: list[UUID], now: datetime) -> tuple[HourPoint, ...]:
+    first = _first_hour(now)
+    rows = (
+        _calls(ids, first)
+        .annotate(hour=TruncHour("created_at"))
+        .values("hour")
+        .annotate(
+            calls=Count("pk", filter=_COUNTED),
+            served=Count("pk", filter=_SERVED),
+            p50=median_latency_us(),
+        )
+    )
+    found = {row["hour"]: row for row in rows}
+    points = []
+    for index in range(HOURS):
+        at = first + timedelta(hours=index)
+        row = found.get(at)
+        if row is None:
+            points.append(HourPoint(at, 0, 0, None))
+            continue
+        p50_ms = None if row["p50"] is None else row["p50"] / 1000
+        points.append(HourPoint(at, row["calls"], row["served"], p50_ms))
+    return tuple(points)
+
+
+def _first_hour(now: datetime) -> datetime:
+    this_hour = now.replace(minute=0, second=0, microsecond=0)
+    return this_hour - timedelta(hours=HOURS - 1)
+
+
+def _rate(part: int, whole: int) -> float | None:
+    return part / whole if whole >= MIN_SAMPLE else None
+
+
+def _ms(microseconds: float | None, sample: int) -> float | None:
+    return None if microseconds is None or sample < MIN_SAMPLE else microseconds / 1000

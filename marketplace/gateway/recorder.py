@@ -1,0 +1,78 @@
+"""The one durable row of a call: written before its answer leaves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+from uuid import UUID
+
+import psycopg
+import structlog
+from psycopg_pool import PoolTimeout
+
+from inframind.lib.problem import Problem
+from marketplace.mesh.asyncdb import connection
+
+log = structlog.get_logger(__name__)
+
+_INSERT: Final = """
+    INSERT INTO gateway_call (
+        id, version_id, wallet_id, token_id, node_id, node_name, outcome, problem_code, attempts,
+        fee_base_units, latency_us, node_latency_us, input_digest, output_digest
+    ) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+"""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A ``gateway.models.Call`` to be; the database stamps its time."""
+
+    call_id: UUID
+    version_id: UUID
+    wallet: str | None
+    token_id: UUID | None
+    node_id: UUID | None
+    node_name: str
+    outcome: str
+    problem_code: str
+    attempts: int
+    fee_base_units: int
+    latency_us: int
+    node_latency_us: int
+    input_digest: str
+    output_digest: str
+
+
+async def record(row: Row) -> None:
+    """Commits the row. Raises a 503 ``Problem``: what is not written down is not delivered."""
+    try:
+        async with connection() as database:
+            await database.execute(
+                _INSERT,
+                (
+                    row.call_id,
+                    row.version_id,
+                    row.wallet,
+                    row.token_id,
+                    row.node_id,
+                    row.node_name,
+                    row.outcome,
+                    row.problem_code,
+                    row.attempts,
+                    row.fee_base_units,
+                    row.latency_us,
+                    row.node_latency_us,
+                    row.input_digest,
+                    row.output_digest,
+                ),
+            )
+    except (psycopg.Error, PoolTimeout) as error:
+        log.exception("call not recorded", call=str(row.call_id), reason=type(error).__name__)
+        raise Problem(
+            "not-recorded",
+            "The call could not be written down, so its result is not delivered.",
+            status=503,
+            remedy="Try again in a moment.",
+            retry_safe=True,
+            retry_after_seconds=5,
+        ) from None

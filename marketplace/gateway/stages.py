@@ -1,0 +1,368 @@
+"""What a call goes through, one plain async function after the other.
+
+Each stage takes the call's ``Context``, adds what it found, and raises a ``Problem`` to end it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from dataclasses import dataclass, field
+from typing import Any, Final
+from uuid import UUID
+
+import orjson
+from django.conf import settings
+
+from inframind.identity.caller import Caller
+from inframind.identity.queries import token_required
+from inframind.lib import canonical
+from inframind.lib.amounts import format_ifm
+from inframind.lib.problem import Problem, Violation
+from marketplace.catalog.queries import Servable, servable
+from marketplace.catalog.schemas import validator_for
+from marketplace.catalog.tensorspec import TensorSpec
+from marketplace.gateway import body, limits, recorder
+from marketplace.gateway.models import Call
+from marketplace.gateway.resources import Resources
+from marketplace.mesh import client
+from marketplace.mesh.asyncdb import in_thread
+from marketplace.mesh.routing import NoRoute, Route
+from marketplace.mesh.tensors import BadOutput, DocumentSpec, Tensor, decode, document_specs, encode
+
+MAX_ATTEMPTS: Final = 6
+# With nodes that do not even answer a connection, a caller is told within a second.
+SEARCH_SECONDS: Final = 0.8
+# A node that is silent this long is asked whether it lives at all.
+SILENCE_SECONDS: Final = 1.5
+# Bodies above this are handled beside the loop, so that they hold up nobody else's call.
+HEAVY_BYTES: Final = 256 << 10
+_RETRY_SECONDS: Final = 2
+_LOADING_RETRY_SECONDS: Final = 5
+
+Outcome = Call.Outcome
+
+
+@dataclass(frozen=True)
+class CallRequest:
+    """A call as a front hands it over. ``caller`` is authenticated already, None is anonymous."""
+
+    call_id: UUID
+    name: str
+    number: str | None
+    body: bytes = field(repr=False)
+    caller: Caller | None
+    budget_base_units: int | None
+    remote_address: str
+    deadline_seconds: float
+
+
+@dataclass
+class Context:
+    """What is known of one call so far."""
+
+    request: CallRequest
+    resources: Resources
+    started: float = field(default_factory=time.perf_counter)
+    allowance: limits.Allowance | None = None
+    servable: Servable | None = None
+    document: Any = None
+    tensors: list[Tensor] = field(default_factory=list)
+    answer_tensors: list[Tensor] = field(default_factory=list)
+    output: bytes = b""
+    input_digest: str = ""
+    output_digest: str = ""
+    route: Route | None = None
+    attempts: int = 0
+    admitted_seconds: float = 0.0
+    node_seconds: float = 0.0
+    latency_us: int = 0
+    outcome: Call.Outcome = Outcome.REFUSED
+
+    @property
+    def version(self) -> Servable:
+        """The version called; only after ``resolve``."""
+        if self.servable is None:
+            raise RuntimeError("The call has not been resolved yet.")
+        return self.servable
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the call came in."""
+        return time.perf_counter() - self.started
+
+    @property
+    def remaining(self) -> float:
+        """Seconds until the deadline, never below a hundredth."""
+        return max(0.01, self.request.deadline_seconds - self.elapsed)
+
+    @property
+    def viewer(self) -> str | None:
+        return self.request.caller.address if self.request.caller else None
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...] | tuple[DocumentSpec, ...]:
+        tensors = self.version.tensors
+        return tensors.inputs if tensors else document_specs()
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...] | tuple[DocumentSpec, ...]:
+        tensors = self.version.tensors
+        return tensors.outputs if tensors else document_specs()
+
+
+async def limit(call: Context) -> None:
+    """Takes the call from its caller's allowance. 429."""
+    if call.viewer is not None:
+        policy, subject, per_minute = "wallet", call.viewer, settings.WALLET_CALLS_PER_MINUTE
+    else:
+        policy, per_minute = "anonymous", settings.ANONYMOUS_CALLS_PER_MINUTE
+        subject = limits.subject_of_address(call.request.remote_address)
+    call.allowance = await limits.take(
+        call.resources.redis, policy=policy, subject=subject, limit=per_minute
+    )
+    if not call.allowance.allowed:
+        raise Problem(
+            "too-many-calls",
+            f"More than {per_minute} calls a minute.",
+            status=429,
+            remedy="Wait as long as Retry-After says"
+            + ("." if call.viewer else ", or call with a token, which has a higher limit."),
+            retry_safe=True,
+            retry_after_seconds=call.allowance.retry_after_seconds,
+        )
+
+
+async def resolve(call: Context) -> None:
+    """Finds the version and checks that the caller may call it. 401, 403, 404, 410."""
+    request = call.request
+    found = await in_thread(_servable, request.name, request.number, call.viewer)
+    if request.caller is None:
+        if found.auth_required:
+            raise token_required(f"{found.name} is called with a token.")
+        if found.fee_base_units:
+            raise token_required(
+                f"A call of {found.name} costs {format_ifm(found.fee_base_units)}: "
+                "a token says who pays."
+            )
+    else:
+        request.caller.require("invoke", found.name)
+    call.servable = found
+
+
+async def budget(call: Context) -> None:
+    """Keeps to what the caller wants to spend. 402."""
+    limit_base_units, fee = call.request.budget_base_units, call.version.fee_base_units
+    if limit_base_units is not None and fee > limit_base_units:
+        raise Problem(
+            "over-budget",
+            f"The call costs {format_ifm(fee)}, the budget is {format_ifm(limit_base_units)}.",
+            status=402,
+            remedy="Raise Inframind-Budget, or call another model.",
+            extra={"price": {"base_units": str(fee), "text": format_ifm(fee)}},
+        )
+
+
+async def read_input(call: Context) -> None:
+    """Reads the body and holds it against the input schema. 413, 422."""
+    call.outcome = Outcome.INVALID_INPUT
+    await _maybe_aside(len(call.request.body), _read_input, call)
+    call.admitted_seconds = call.elapsed
+
+
+async def infer(call: Context) -> None:
+    """Has a node run the model, another one when the first is dead. 502, 503, 504."""
+    call.outcome = Outcome.NO_NODE
+    router, version_id = call.resources.router, call.version.version_id
+    failures: dict[UUID, int] = {}
+    lost_seconds = 0.0
+    while call.attempts < MAX_ATTEMPTS and lost_seconds < SEARCH_SECONDS:
+        try:
+            routes = await router.candidates(version_id, wait_seconds=call.remaining)
+        except NoRoute as error:
+            raise _no_node(str(error), loading=error.loading) from None
+        routes = [route for route in routes if failures.get(route.node_id, 0) < 2]
+        if not routes:
+            break
+        route = min(routes, key=lambda each: failures.get(each.node_id, 0))
+        call.attempts += 1
+        started = time.perf_counter()
+        try:
+            with router.busy(route):
+                call.answer_tensors = await _attempt(call, route, SEARCH_SECONDS - lost_seconds)
+        except client.NodeUnreachable as error:
+            # A connection kept open can have died long ago: that node gets one more chance.
+            broken = isinstance(error, client.ConnectionLost)
+            failures[route.node_id] = failures.get(route.node_id, 0) + (1 if broken else 2)
+            lost_seconds += 0.0 if broken else time.perf_counter() - started
+            router.mark_failed(route.node_id)
+        except client.NotLoaded:
+            await router.mark_lost(version_id, route.node_id)
+        except client.NodeTimeout:
+            call.route, call.outcome = route, Outcome.TIMED_OUT
+            raise _timed_out(call) from None
+        except client.ModelFailed as error:
+            call.route, call.outcome = route, Outcome.MODEL_FAILED
+            if isinstance(error, client.ModelCrashed):
+                await router.mark_lost(version_id, route.node_id)
+            raise Problem(
+                "model-failed",
+                f"The model gave an error: {error}",
+                status=502,
+                remedy="Check the input; if it is right, tell the model's owner.",
+                retry_safe=True,
+            ) from None
+        else:
+            call.route = route
+            call.node_seconds = time.perf_counter() - started
+            router.mark_well(route.node_id)
+            return
+        if call.elapsed >= call.request.deadline_seconds:
+            call.outcome = Outcome.TIMED_OUT
+            raise _timed_out(call)
+    raise _no_node("No node that could run the model answers.", loading=False)
+
+
+async def check_output(call: Context) -> None:
+    """Makes the document and holds it against the output schema. 502."""
+    call.outcome = Outcome.INVALID_OUTPUT
+    size = sum(tensor.data.nbytes for tensor in call.answer_tensors)
+    await _maybe_aside(size, _check_output, call)
+    call.outcome = Outcome.SERVED
+
+
+async def record(call: Context, problem: Problem | None) -> None:
+    """Writes the one row of the call, before anything of it leaves. 503."""
+    version, caller = call.version, call.request.caller
+    served = call.outcome is Outcome.SERVED
+    call.latency_us = round(call.elapsed * 1_000_000)
+    await recorder.record(
+        recorder.Row(
+            call_id=call.request.call_id,
+            version_id=version.version_id,
+            wallet=call.viewer,
+            token_id=caller.token_id if caller else None,
+            node_id=call.route.node_id if call.route else None,
+            node_name=call.route.node_name if call.route else "",
+            outcome=call.outcome.value,
+            problem_code=problem.code if problem else "",
+            attempts=call.attempts,
+            fee_base_units=version.fee_base_units if served else 0,
+            latency_us=call.latency_us,
+            node_latency_us=round(call.node_seconds * 1_000_000),
+            input_digest=call.input_digest or _digest_of_bytes(call.request.body),
+            output_digest=call.output_digest if served else "",
+        )
+    )
+
+
+def _digest_of_bytes(octets: bytes) -> str:
+    """Stands for an input that has no canonical form, because it is not JSON."""
+    return f"sha256:{hashlib.sha256(octets).hexdigest()}"
+
+
+def _servable(name: str, number: str | None, viewer: str | None) -> Servable:
+    return servable(name, number, viewer=viewer)
+
+
+async def _maybe_aside(size_bytes: int, work: Any, call: Context) -> None:
+    if size_bytes > HEAVY_BYTES:
+        await in_thread(work, call)
+    else:
+        work(call)
+
+
+def _read_input(call: Context) -> None:
+    version = call.version
+    document = body.read(call.request.body, max_bytes=settings.CALL_BODY_MAX_BYTES)
+    validator = validator_for(f"{version.cid}/input", version.input_schema)
+    violations = validator.violations(document)
+    if violations:
+        raise Problem(
+            "invalid-input",
+            "The input breaks the model's input schema.",
+            status=422,
+            violations=violations,
+            remedy="Correct what the violations point to and send the call again.",
+        )
+    try:
+        call.input_digest = canonical.digest(document)
+    except ValueError as error:
+        raise Problem(
+            "invalid-input",
+            str(error),
+            status=422,
+            violations=(Violation("", str(error)),),
+            remedy="Send such numbers as text.",
+        ) from None
+    call.tensors = encode(document, call.inputs, max_batch_size=version.max_batch_size)
+
+
+def _check_output(call: Context) -> None:
+    version = call.version
+    try:
+        document = decode(call.answer_tensors, call.outputs, max_batch_size=version.max_batch_size)
+        call.output_digest = canonical.digest(document)
+    except (BadOutput, ValueError, TypeError) as error:
+        raise _invalid_output(str(error), ()) from None
+    validator = validator_for(f"{version.cid}/output", version.output_schema)
+    violations = validator.violations(document)
+    if violations:
+        raise _invalid_output("It breaks the model's output schema.", violations)
+    call.output = orjson.dumps(document)
+
+
+async def _attempt(call: Context, route: Route, connect_seconds: float) -> list[Tensor]:
+    http = call.resources.http
+    work = asyncio.ensure_future(
+        client.infer(
+            http,
+            route.endpoint,
+            route.triton_model,
+            call.tensors,
+            timeout_seconds=call.remaining,
+            connect_seconds=max(0.05, min(client.CONNECT_SECONDS, connect_seconds)),
+        )
+    )
+    try:
+        silent = 0
+        while not (await asyncio.wait({work}, timeout=SILENCE_SECONDS))[0]:
+            silent = 0 if await client.answers_at_all(http, route.endpoint) else silent + 1
+            if silent == 2 and not work.done():
+                raise client.NodeUnreachable("The node went silent.")
+        return work.result()
+    finally:
+        work.cancel()
+
+
+def _invalid_output(detail: str, violations: tuple[Violation, ...]) -> Problem:
+    return Problem(
+        "invalid-output",
+        f"The model's output cannot be delivered. {detail}",
+        status=502,
+        violations=violations,
+        remedy="This lies with the model; tell its owner, or call another version.",
+        retry_safe=True,
+    )
+
+
+def _timed_out(call: Context) -> Problem:
+    return Problem(
+        "timed-out",
+        f"The model did not answer within {call.request.deadline_seconds:g} s.",
+        status=504,
+        remedy="Send a smaller input, or try again later.",
+        retry_safe=True,
+    )
+
+
+def _no_node(detail: str, *, loading: bool) -> Problem:
+    return Problem(
+        "model-loading" if loading else "no-node",
+        detail,
+        status=503,
+        remedy="Try again as Retry-After says.",
+        retry_safe=True,
+        retry_after_seconds=_LOADING_RETRY_SECONDS if loading else _RETRY_SECONDS,
+    )

@@ -1,0 +1,14 @@
+"""Mesh: where models run."""
+
+from django.apps import AppConfig
+
+
+class MeshConfig(AppConfig):
+    name = "marketplace.mesh"
+    label = "mesh"
+
+    def ready(self) -> None:
+        from marketplace.catalog.trial import set_lender
+        from marketplace.mesh.trials import lend
+
+        set_lender(lend)

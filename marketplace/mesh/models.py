@@ -1,0 +1,134 @@
+"""Nodes, what runs where, what must stay loaded, and what the probes saw."""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.contrib.postgres.fields import ArrayField
+from django.db import models
+from django.db.models import Q
+from django.db.models.functions import Now
+
+from inframind.lib.ids import new_uuid7
+
+
+class Node(models.Model):
+    """A server that speaks the Open Inference Protocol v2, registered by its operator's wallet."""
+
+    class State(models.TextChoices):
+        READY = "ready", "Ready"
+        DOWN = "down", "Down"
+        SUSPENDED = "suspended", "Suspended"
+
+    id = models.UUIDField(primary_key=True, default=new_uuid7, editable=False)
+    name = models.CharField(max_length=63, unique=True)
+    operator = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="nodes"
+    )
+    endpoint = models.URLField(max_length=300, unique=True)  # http(s)://host:port of the HTTP API
+    metrics_endpoint = models.URLField(max_length=300, blank=True)
+    grpc_endpoint = models.CharField(max_length=300, blank=True)  # host:port, for big packages
+    control_header = models.CharField(max_length=60, blank=True)
+    control_secret_sealed = models.BinaryField(default=bytes)  # encrypted, see secrets.py
+    backends = ArrayField(models.CharField(max_length=40), default=list)
+    gpu_count = models.PositiveSmallIntegerField(default=0)
+    privacy_runtimes = ArrayField(models.CharField(max_length=20), default=list, blank=True)
+    capacity = models.PositiveSmallIntegerField(default=8)  # calls at once
+    accepts_publisher_code = models.BooleanField(default=False)  # the operator's opt-in
+    isolation = models.CharField(max_length=200, blank=True)  # how publisher code is confined
+    trusted = models.BooleanField(default=False)  # by staff: may run private packages
+    state = models.CharField(max_length=10, choices=State.choices, default=State.DOWN)
+    state_reason = models.TextField(blank=True)
+    failures_in_a_row = models.PositiveIntegerField(default=0)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    probed_at = models.DateTimeField(null=True, blank=True)
+    ready_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["name"]
+        constraints = [
+            models.CheckConstraint(
+                # Publisher code and other people's private models never share a process.
+                condition=~Q(accepts_publisher_code=True, trusted=True),
+                name="node_sandbox_is_not_trusted",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class NodeChallenge(models.Model):
+    """What an operator signs, and what the endpoint must answer, before a node is registered."""
+
+    id = models.UUIDField(primary_key=True, default=new_uuid7, editable=False)
+    operator = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE)
+    endpoint = models.URLField(max_length=300)
+    nonce = models.CharField(max_length=64, unique=True)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    expires_at = models.DateTimeField()
+    used_at = models.DateTimeField(null=True, blank=True)
+
+
+class Placement(models.Model):
+    """A version on a node."""
+
+    class State(models.TextChoices):
+        LOADING = "loading", "Loading"
+        READY = "ready", "Ready"
+        FAILED = "failed", "Failed"
+
+    version = models.ForeignKey(
+        "catalog.Version", on_delete=models.CASCADE, related_name="placements"
+    )
+    node = models.ForeignKey(Node, on_delete=models.CASCADE, related_name="placements")
+    state = models.CharField(max_length=10, choices=State.choices)
+    reason = models.TextField(blank=True)
+    # While loading: until then one worker has it. After a failure: not tried again before then.
+    lease_expires_at = models.DateTimeField(null=True, blank=True)
+    load_duration_ms = models.PositiveIntegerField(default=0)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    ready_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["version", "node"], name="placement_once_a_node")
+        ]
+
+
+class Pin(models.Model):
+    """A model that nodes keep loaded ahead of calls, and who decided so."""
+
+    class Source(models.TextChoices):
+        DAO = "dao", "DAO"
+        POPULAR = "popular", "Popular"
+        BOUNTY = "bounty", "Bounty"
+
+    model = models.ForeignKey("catalog.Model", on_delete=models.CASCADE, related_name="pins")
+    source = models.CharField(max_length=10, choices=Source.choices)
+    reason = models.CharField(max_length=200)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    ends_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["model", "source"], name="pin_once_a_source")
+        ]
+
+
+class Probe(models.Model):
+    """One look at a node, or at one version on it: the ground of availability figures."""
+
+    node = models.ForeignKey(Node, on_delete=models.CASCADE, related_name="probes")
+    version = models.ForeignKey(
+        "catalog.Version", null=True, on_delete=models.CASCADE, related_name="probes"
+    )
+    ok = models.BooleanField()
+    latency_us = models.PositiveIntegerField(default=0)
+    detail = models.CharField(max_length=200, blank=True)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        indexes = [
+            models.Index(fields=["node", "created_at"], name="probe_node_time"),
+            models.Index(fields=["version", "created_at"], name="probe_version_time"),
+        ]

@@ -1,0 +1,240 @@
+"""Putting a version on a node: the lease, the load, and the reason when it fails."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+from uuid import UUID
+
+import structlog
+from django.conf import settings
+from django.db import transaction
+from django.db.models import Count, Q
+from django.utils import timezone
+
+from inframind.storage.errors import StorageError
+from inframind.storage.store import get_store
+from marketplace.catalog.manifest import Manifest
+from marketplace.catalog.models import CodeReview, Version
+from marketplace.mesh import client, modelconfig
+from marketplace.mesh.eligibility import Offered, Wanted, refusal
+from marketplace.mesh.models import Node, Placement
+from marketplace.mesh.secrets import SecretUnreadable, unseal
+
+REPLICAS: Final = 2
+RETRY_AFTER_FAILURE: Final = timedelta(minutes=5)
+_LEASE_MARGIN: Final = timedelta(seconds=20)
+_UNLOAD_SECONDS: Final = 5.0
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class _Claim:
+    placement_id: int
+    lease_expires_at: datetime
+
+
+def place(*, version_id: UUID, node_id: UUID, again: bool = False) -> Placement:
+    """Loads the version on the node unless it is there, in work, or failed a short while ago.
+
+    ``again`` tries at once after a failure. The row says what came of it; a node that does not
+    answer leaves the row in ``loading`` for the next round.
+    """
+    placement, claim = _claim(version_id, node_id, again=again)
+    if claim is None:
+        return placement
+    started = time.monotonic()
+    try:
+        _load(placement)
+    except client.NodeUnreachable as error:
+        _finish(claim, Placement.State.LOADING, str(error))
+    except (client.NodeError, StorageError, SecretUnreadable, ValueError) as error:
+        # A load that failed or still hangs leaves a model behind that makes the server unready.
+        _unload_quietly(placement)
+        log.warning("placement failed", placement=placement.pk, reason=str(error))
+        _finish(claim, Placement.State.FAILED, str(error))
+    else:
+        _finish(claim, Placement.State.READY, "", round((time.monotonic() - started) * 1000))
+    placement.refresh_from_db()
+    return placement
+
+
+def ensure_placed(version_id: UUID) -> None:
+    """Gives a version that runs nowhere its nodes, and loads it on the first of them.
+
+    The rows of further replicas stay due for the workers. Does nothing where no node may run it.
+    """
+    version = Version.objects.select_related("model").get(pk=version_id)
+    nodes = eligible_nodes(version)
+    for node in nodes[:REPLICAS]:
+        _row(version_id, node.pk)
+    for node in nodes[:REPLICAS]:
+        if place(version_id=version_id, node_id=node.pk).state != Placement.State.LOADING:
+            return
+
+
+def eligible_nodes(version: Version) -> list[Node]:
+    """Ready nodes that may run the version, the emptiest first."""
+    wanted = wanted_of(version)
+    held = Count("placements", filter=~Q(placements__state=Placement.State.FAILED))
+    nodes = Node.objects.filter(state=Node.State.READY).alias(held=held).order_by("held", "name")
+    return [node for node in nodes if not refusal(wanted, offered_of(node))]
+
+
+def why_nowhere(version: Version) -> str:
+    """Why no node may run the version just now; empty when one may."""
+    wanted = wanted_of(version)
+    reasons = []
+    for node in Node.objects.exclude(state=Node.State.SUSPENDED):
+        reason = refusal(wanted, offered_of(node))
+        if not reason and node.state == Node.State.READY:
+            return ""
+        reasons.append(reason or f"The node {node.name} is down.")
+    return min(reasons, key=reasons.count) if reasons else "No node is registered."
+
+
+def wanted_of(version: Version) -> Wanted:
+    """The version's side of the eligibility rules, read from the database."""
+    newest = CodeReview.objects.filter(cid=version.cid).order_by("-id").first()
+    return Wanted(
+        runtime=version.runtime,
+        public=version.model.public,
+        owner=version.model.owner_id,
+        code_approved=newest is not None and newest.verdict == CodeReview.Verdict.APPROVED,
+    )
+
+
+def offered_of(node: Node) -> Offered:
+    """The node's side of the eligibility rules."""
+    return Offered(
+        backends=frozenset(node.backends),
+        accepts_publisher_code=node.accepts_publisher_code,
+        trusted=node.trusted,
+        operator=node.operator_id,
+    )
+
+
+def address_of(node: Node) -> client.Address:
+    """How to reach and command the node. Raises ``SecretUnreadable``."""
+    return client.Address(
+        endpoint=node.endpoint,
+        grpc_endpoint=node.grpc_endpoint,
+        control_header=node.control_header,
+        control_secret=unseal(node.control_secret_sealed),
+    )
+
+
+def program_of(version: Version) -> modelconfig.Program:
+    """What the version's manifest says about running it."""
+    manifest = Manifest.model_validate(version.manifest)
+    if manifest.tensors is None:
+        entrypoint = f"{manifest.entry_file}:{manifest.entry_class}"
+        return modelconfig.Program.of_documents(version.pk, entrypoint)
+    return modelconfig.Program(
+        version.pk,
+        version.runtime,
+        manifest.entry_file,
+        manifest.tensors.inputs,
+        manifest.tensors.outputs,
+        manifest.tensors.max_batch_size,
+    )
+
+
+def remove(*, placement_id: int) -> None:
+    """Unloads and forgets a placement; an unreachable node forgets by itself when it restarts."""
+    placement = Placement.objects.select_related("node").filter(pk=placement_id).first()
+    if placement is None:
+        return
+    _unload_quietly(placement)
+    placement.delete()
+
+
+def _row(version_id: UUID, node_id: UUID) -> Placement:
+    row, _ = Placement.objects.get_or_create(
+        version_id=version_id, node_id=node_id, defaults={"state": Placement.State.LOADING}
+    )
+    return row
+
+
+@transaction.atomic
+def _claim(version_id: UUID, node_id: UUID, *, again: bool) -> tuple[Placement, _Claim | None]:
+    _row(version_id, node_id)
+    placement = (
+        Placement.objects.select_for_update(of=("self",))
+        .select_related("node", "version__model")
+        .get(version_id=version_id, node_id=node_id)
+    )
+    now = timezone.now()
+    held = placement.lease_expires_at is not None and placement.lease_expires_at > now
+    loading = placement.state == Placement.State.LOADING
+    if placement.state == Placement.State.READY or (held and (loading or not again)):
+        return placement, None
+    placement.state = Placement.State.LOADING
+    placement.reason = ""
+    lease = now + timedelta(seconds=settings.LOAD_DEADLINE_SECONDS) + _LEASE_MARGIN
+    placement.lease_expires_at = lease
+    placement.save(update_fields=["state", "reason", "lease_expires_at"])
+    return placement, _Claim(placement.pk, lease)
+
+
+def _load(placement: Placement) -> None:
+    version, node = placement.version, placement.node
+    # Asked again here, because a review or a trust can have been taken back since the row was made.
+    reason = refusal(wanted_of(version), offered_of(node))
+    if reason:
+        raise client.LoadFailed(reason)
+    seconds = settings.LOAD_DEADLINE_SECONDS
+    plan = modelconfig.plan(
+        program_of(version),
+        modelconfig.Hardware(frozenset(node.backends), node.gpu_count),
+        package_paths=[each["path"] for each in version.files],
+        load_seconds=max(1, seconds - 5),
+        run_seconds=settings.CALL_DEADLINE_SECONDS,
+    )
+    if placement.ready_at is not None:
+        # What is left of it there may be a model whose process died: only a fresh one is well.
+        _unload_quietly(placement)
+    client.load(
+        address_of(node),
+        plan.triton_model,
+        config_json=plan.config_json,
+        files=list(_files(plan, version.cid)),
+        timeout_seconds=seconds,
+    )
+
+
+def _files(plan: modelconfig.Plan, cid: str) -> Iterator[client.File]:
+    store = get_store()
+    for node_path, program in plan.programs.items():
+        yield client.File(node_path, iter([program.read_bytes()]))
+    if plan.whole_package:
+        yield client.File("1/package.tar", store.export_tar(cid))
+    for node_path, package_path in plan.package_files.items():
+        yield client.File(node_path, store.open(cid, package_path))
+
+
+def _finish(claim: _Claim, state: Placement.State, reason: str, duration_ms: int = 0) -> None:
+    now = timezone.now()
+    # Only while the lease is still ours: a later worker's result is newer than this one.
+    Placement.objects.filter(pk=claim.placement_id, lease_expires_at=claim.lease_expires_at).update(
+        state=state,
+        reason=reason,
+        load_duration_ms=duration_ms,
+        lease_expires_at=now + RETRY_AFTER_FAILURE if state == Placement.State.FAILED else None,
+        ready_at=now if state == Placement.State.READY else None,
+    )
+
+
+def _unload_quietly(placement: Placement) -> None:
+    try:
+        client.unload(
+            address_of(placement.node),
+            modelconfig.triton_name(placement.version_id),
+            timeout_seconds=_UNLOAD_SECONDS,
+        )
+    except (client.NodeError, SecretUnreadable) as error:
+        log.info("unload failed", placement=placement.pk, reason=str(error))

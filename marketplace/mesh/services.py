@@ -1,0 +1,154 @@
+"""Writes of the mesh: nodes from the settings, pins, and what follows from them."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+from uuid import UUID
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import F, Q
+from django.db.models.functions import Now
+
+from inframind.identity.models import Wallet
+from marketplace.catalog.models import Model, Verification, Version
+from marketplace.mesh import placing
+from marketplace.mesh.models import Node, Pin, Placement
+from marketplace.mesh.placing import ensure_placed, place
+from marketplace.mesh.probing import probe_all
+from marketplace.mesh.registration import NodeOffer, issue_challenge, register_node
+from marketplace.mesh.secrets import seal
+
+__all__ = [
+    "NodeOffer",
+    "due_placements",
+    "ensure_placed",
+    "issue_challenge",
+    "pin",
+    "place",
+    "place_due",
+    "place_pinned",
+    "probe_all",
+    "register_node",
+    "retire",
+    "sync_configured_nodes",
+    "unpin",
+]
+
+# Nobody holds this key: nodes from the settings belong to whoever runs the server.
+HOUSE_OPERATOR: Final = "0x0000000000000000000000000000000000000000"
+_SERVABLE: Final = (Version.State.ACTIVE, Version.State.POPULAR, Version.State.DEPRECATED)
+
+
+def sync_configured_nodes() -> list[Node]:
+    """Makes the rows of the nodes in ``TRITON_NODES`` say what the settings say. Idempotent."""
+    return [_sync(entry) for entry in settings.TRITON_NODES]
+
+
+@transaction.atomic
+def _sync(entry: dict[str, Any]) -> Node:
+    sandbox = bool(entry.get("sandbox", False))
+    operator = Wallet.objects.of(entry.get("operator", HOUSE_OPERATOR))
+    endpoint = str(entry["endpoint"]).rstrip("/")
+    # Ports of an earlier run can have changed hands; the old holder gets its own row's turn.
+    for other in Node.objects.filter(endpoint=endpoint).exclude(name=entry["name"]):
+        other.endpoint = f"http://{other.name}.vacated.invalid"
+        other.state, other.state_reason = Node.State.DOWN, f"Its address is {entry['name']}'s now."
+        other.save(update_fields=["endpoint", "state", "state_reason"])
+    node, created = Node.objects.select_for_update().get_or_create(
+        name=entry["name"], defaults={"operator": operator, "endpoint": endpoint}
+    )
+    moved = not created and node.endpoint != endpoint
+    node.operator = operator
+    node.endpoint = endpoint
+    node.metrics_endpoint = entry.get("metrics_endpoint", "")
+    node.grpc_endpoint = entry.get("grpc_endpoint", "")
+    node.control_header = entry.get("control_header", "")
+    node.control_secret_sealed = seal(entry.get("control_secret", ""))
+    node.backends = list(entry.get("backends", ["python"]))
+    node.gpu_count = int(entry.get("gpu_count", 0))
+    node.capacity = int(entry.get("capacity", 8))
+    node.privacy_runtimes = list(entry.get("privacy_runtimes", []))
+    node.accepts_publisher_code = sandbox
+    node.isolation = entry.get("isolation", "")
+    node.trusted = not sandbox
+    if created or moved or node.state == Node.State.SUSPENDED:
+        node.state, node.state_reason = Node.State.DOWN, "Not looked at yet."
+    node.save()
+    if moved:
+        # Another process answers there: what the old one held is gone.
+        node.placements.filter(state=Placement.State.READY).update(
+            state=Placement.State.LOADING, lease_expires_at=None
+        )
+    return node
+
+
+@transaction.atomic
+def pin(*, model: Model, source: str, reason: str) -> Pin:
+    """Keeps a model's current version loaded on every node that may run it."""
+    row, _ = Pin.objects.update_or_create(
+        model=model, source=Pin.Source(source), defaults={"reason": reason[:200], "ends_at": None}
+    )
+    return row
+
+
+@transaction.atomic
+def unpin(*, model: Model, source: str) -> None:
+    """Ends one source's pin; other sources keep theirs."""
+    Pin.objects.filter(model=model, source=source, ends_at=None).update(ends_at=Now())
+
+
+def place_pinned() -> int:
+    """Makes due the placements that pins and popularity ask for; returns how many are new."""
+    wanted = Version.objects.filter(
+        Q(state=Version.State.POPULAR)
+        | Q(pk=F("model__current"), model__pins__isnull=False)
+        & (Q(model__pins__ends_at=None) | Q(model__pins__ends_at__gt=Now())),
+        state__in=_SERVABLE,
+    )
+    new = 0
+    for version in wanted.select_related("model").distinct():
+        for node in placing.eligible_nodes(version):
+            _, created = Placement.objects.get_or_create(
+                version=version, node=node, defaults={"state": Placement.State.LOADING}
+            )
+            new += created
+    return new
+
+
+def due_placements() -> list[tuple[UUID, UUID]]:
+    """(version id, node id) of what waits to be loaded on a node that is ready."""
+    rows = Placement.objects.filter(
+        Q(state=Placement.State.LOADING, lease_expires_at=None)
+        | Q(lease_expires_at__lt=Now(), state=Placement.State.LOADING)
+        | Q(lease_expires_at__lt=Now(), state=Placement.State.FAILED),
+        node__state=Node.State.READY,
+        version__state__in=_SERVABLE,
+    )
+    return list(rows.order_by("pk").values_list("version_id", "node_id"))
+
+
+def place_due() -> int:
+    """Loads everything that is due, one after the other; returns how many were tried."""
+    due = due_placements()
+    for version_id, node_id in due:
+        place(version_id=version_id, node_id=node_id)
+    return len(due)
+
+
+def retire() -> int:
+    """Unloads versions that are no longer served nor being verified; returns how many."""
+    gone = (
+        Placement.objects.exclude(version__state__in=_SERVABLE)
+        .exclude(
+            version__verifications__state__in=[
+                Verification.State.QUEUED,
+                Verification.State.RUNNING,
+            ]
+        )
+        .exclude(state=Placement.State.LOADING, lease_expires_at__gt=Now())
+    )
+    ids = list(gone.values_list("pk", flat=True))
+    for placement_id in ids:
+        placing.remove(placement_id=placement_id)
+    return len(ids)

@@ -1,0 +1,45 @@
+"""Background work of the mesh. Rows drive it: a lost message costs one round."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from celery import shared_task
+from django.conf import settings
+from redis import Redis
+
+from marketplace.mesh import services
+from marketplace.mesh.probing import forget_old_probes
+
+_PROBE_LEASE_SECONDS = 30.0
+
+
+@shared_task(name="mesh.probe_nodes", expires=5)  # type: ignore[untyped-decorator]
+def probe_nodes() -> None:
+    """Looks at every node, then hands out what has to be loaded (again)."""
+    with Redis.from_url(settings.REDIS_URL) as redis:
+        lock = redis.lock("inframind:mesh:probe", timeout=_PROBE_LEASE_SECONDS, blocking=False)
+        if not lock.acquire():
+            return
+        try:
+            services.probe_all()
+        finally:
+            # Taken over by another worker if this one was slower than its lease.
+            if lock.owned():
+                lock.release()
+    for version_id, node_id in services.due_placements():
+        place.delay(str(version_id), str(node_id))
+
+
+@shared_task(name="mesh.place_pinned", expires=15)  # type: ignore[untyped-decorator]
+def place_pinned() -> None:
+    """Makes pins and popularity true, unloads what is no longer served, forgets old probes."""
+    services.place_pinned()
+    services.retire()
+    forget_old_probes()
+
+
+@shared_task(name="mesh.place", expires=60)  # type: ignore[untyped-decorator]
+def place(version_id: str, node_id: str) -> None:
+    """Loads one version on one node; the row's lease keeps two workers from doing it twice."""
+    services.place(version_id=UUID(version_id), node_id=UUID(node_id))

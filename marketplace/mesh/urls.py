@@ -1,0 +1,10 @@
+"""Addresses of the mesh under /api/v1/."""
+
+from django.urls import path
+
+from marketplace.mesh import api
+
+urlpatterns = [
+    path("nodes", api.NodesView.as_view(), name="api-nodes"),
+    path("nodes/challenge", api.ChallengeView.as_view(), name="api-nodes-challenge"),
+]

@@ -1,0 +1,134 @@
+"""Small charts as SVG text. Pure: no Django, no clock, the same values give the same bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+
+PADDING = 4
+DOT_RADIUS = 2.5
+TICKS = 4
+MINIMUM_POINTS = 2
+
+
+def _number(value: float) -> str:
+    """Shortest text of a coordinate at a tenth of a unit, so that equal charts are equal bytes."""
+    return f"{value:.1f}".rstrip("0").rstrip(".")
+
+
+def _open(label: str, width: int, height: int) -> str:
+    return (
+        f'<svg class="chart" role="img" width="{width}" height="{height}" '
+        f'viewBox="0 0 {width} {height}"><title>{escape(label)}</title>'
+    )
+
+
+def _axis(width: int, height: int) -> str:
+    base = height - PADDING
+    ticks = "".join(
+        f'<path class="chart-tick" d="M{_number(x)} {base}v{PADDING - 1}"/>'
+        for x in (0.5 + (width - 1) * step / TICKS for step in range(TICKS + 1))
+    )
+    return f'<path class="chart-axis" d="M0 {base - 0.5}H{width}"/>{ticks}'
+
+
+def _not_enough(label: str, width: int, height: int) -> str:
+    middle = (height - PADDING) // 2
+    return (
+        f"{_open(label + ': not enough data', width, height)}"
+        f'<path class="chart-empty" d="M0 {height - PADDING - 0.5}H{width}"/>'
+        f'<text class="chart-note" x="0" y="{middle + 4}">not enough data</text></svg>'
+    )
+
+
+def _segments(points: Sequence[tuple[float, float] | None]) -> list[list[tuple[float, float]]]:
+    runs: list[list[tuple[float, float]]] = [[]]
+    for point in points:
+        if point is None:
+            runs.append([])
+        else:
+            runs[-1].append(point)
+    return [run for run in runs if run]
+
+
+def sparkline_svg(
+    values: Sequence[float | None],
+    *,
+    label: str,
+    width: int = 132,
+    height: int = 36,
+) -> str:
+    """An SVG line over evenly spaced values, oldest first; None is a gap (nothing measured).
+
+    The vertical scale runs from zero (or the smallest value, if negative) to the largest, so that a
+    steady series reads as steady. Fewer than two measured values are drawn as "not enough data".
+    `label` is the text equivalent; it is escaped. Width and height are in CSS pixels.
+    """
+    measured = [value for value in values if value is not None]
+    if len(measured) < MINIMUM_POINTS:
+        return _not_enough(label, width, height)
+    low, high = min(0.0, *measured), max(measured)
+    span = (high - low) or 1.0
+    base = height - PADDING - 1
+    step = (width - 2 * PADDING) / max(1, len(values) - 1)
+    points = [
+        None
+        if value is None
+        else (PADDING + index * step, base - (base - PADDING) * (value - low) / span)
+        for index, value in enumerate(values)
+    ]
+    drawn = []
+    for run in _segments(points):
+        path = "L".join(f"{_number(x)} {_number(y)}" for x, y in run)
+        first, last = run[0], run[-1]
+        if len(run) == 1:
+            x, y = first
+            drawn.append(f'<circle class="chart-now" cx="{_number(x)}" cy="{_number(y)}" r="1.5"/>')
+            continue
+        drawn.append(
+            f'<path class="chart-area" d="M{path}L{_number(last[0])} {base}'
+            f'L{_number(first[0])} {base}Z"/><path class="chart-line" d="M{path}"/>'
+        )
+    now = points[-1]
+    if now is not None:
+        drawn.append(
+            f'<circle class="chart-now" cx="{_number(now[0])}" cy="{_number(now[1])}" '
+            f'r="{DOT_RADIUS}"/>'
+        )
+    return f"{_open(label, width, height)}{_axis(width, height)}{''.join(drawn)}</svg>"
+
+
+def bars_svg(
+    shares: Sequence[float | None],
+    *,
+    label: str,
+    width: int = 264,
+    height: int = 36,
+) -> str:
+    """An SVG bar per period for a share between 0 and 1 (uptime, success), oldest first.
+
+    A full share is a full bar, anything less is shorter by two pixels at least, zero is a stub,
+    and None (nothing measured) is an outline: shape tells the state without the colour. Without
+    any measured value the chart says "not enough data". `label` is the text equivalent, escaped.
+    """
+    if not any(share is not None for share in shares):
+        return _not_enough(label, width, height)
+    pitch = width / len(shares)
+    thick = max(1.0, pitch - 2)
+    full = height - PADDING - 1
+    bars = []
+    for index, share in enumerate(shares):
+        x = _number(index * pitch + 1)
+        if share is None:
+            bars.append(
+                f'<rect class="chart-bar-none" x="{x}" y="0.5" '
+                f'width="{_number(thick)}" height="{full - 1}"/>'
+            )
+            continue
+        kind = "chart-bar" if share >= 1 else "chart-bar-partial" if share > 0 else "chart-bar-down"
+        tall = full if share >= 1 else min(full - 2.0, max(3.0, full * max(0.0, share)))
+        bars.append(
+            f'<rect class="{kind}" x="{x}" y="{_number(full - tall)}" '
+            f'width="{_number(thick)}" height="{_number(tall)}"/>'
+        )
+    return f"{_open(label, width, height)}{''.join(bars)}{_axis(width, height)}</svg>"

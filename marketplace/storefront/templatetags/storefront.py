@@ -1,0 +1,278 @@
+"""Template tags of the pages: amounts, glyphs, ages, charts and the small components."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import math
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+
+from django import template
+from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.safestring import SafeString, mark_safe
+
+from inframind.lib.amounts import format_ifm
+from inframind.lib.glyph import glyph_svg
+from marketplace.storefront.charts import bars_svg, sparkline_svg
+from marketplace.storefront.icons import icon_svg
+from marketplace.storefront.markdown import markdown_html
+
+register = template.Library()
+
+BADGES = {
+    "schema-validated": (
+        "braces",
+        "Schema validated",
+        "Schema",
+        "Every output of the verification met its schema",
+    ),
+    "hash-verified": (
+        "hash",
+        "Hash verified",
+        "Hash",
+        "The stored bytes hash to the published CID",
+    ),
+    "agent-compatible": (
+        "chain",
+        "Agent compatible",
+        "Agent",
+        "Answers are structured and can be chained",
+    ),
+    "privacy-ready": (
+        "shield",
+        "Privacy ready",
+        "Private",
+        "A node offers the private runtime that it declares",
+    ),
+}
+LIFECYCLES = {
+    "pending": ("Pending", "Registered, not verified yet"),
+    "active": ("Active", "Passed its schema checks, package verified"),
+    "popular": ("Popular", "High usage and uptime, kept loaded on nodes"),
+    "deprecated": ("Deprecated", "Replaced by a newer version"),
+    "delisted": ("Delisted", "Taken off the lists; a direct call still works"),
+}
+
+
+@register.simple_tag
+def icon(name: str, size: int = 16) -> SafeString:
+    """A decorative icon by name, `size` CSS pixels square."""
+    return mark_safe(icon_svg(name, size_px=size))  # noqa: S308
+
+
+@register.simple_tag
+def glyph(seed: str, size: int = 40, label: str = "") -> SafeString:
+    """The mesh drawn from a CID or an address, `size` CSS pixels square; decorative unlabelled."""
+    drawing = mark_safe(glyph_svg(seed, size_px=size, label=label))  # noqa: S308
+    hidden = "" if label else mark_safe(' aria-hidden="true"')
+    return format_html('<span class="glyph-frame"{}>{}</span>', hidden, drawing)
+
+
+@register.filter
+def ifm(base_units: int | Decimal | None) -> SafeString | str:
+    """Base units as `0.25 IFM`, exact on hover and in `data-base-units`; zero reads `free`."""
+    if base_units is None:
+        return ""
+    if base_units == 0:
+        return mark_safe('<span class="amount" data-base-units="0">free</span>')
+    whole = int(base_units)
+    number, _, unit = format_ifm(whole).partition(" ")
+    return format_html(
+        '<span class="amount" data-base-units="{}" title="{} base units">{}'
+        '<span class="unit"> {}</span></span>',
+        whole,
+        whole,
+        number,
+        unit,
+    )
+
+
+@register.filter
+def shorten(value: str, keep: int = 6) -> str:
+    """A long identifier without its middle: the first `keep` + 2 and last `keep` characters."""
+    return value if len(value) <= 2 * keep + 5 else f"{value[: keep + 2]}…{value[-keep:]}"
+
+
+def age_words(moment: datetime.datetime, now: datetime.datetime) -> str:
+    """The distance in words, largest unit only: `4 min ago`, `in 3 d`."""
+    seconds = (now - moment).total_seconds()
+    distance = abs(seconds)
+    for size, word in ((86_400 * 365, "y"), (86_400, "d"), (3_600, "h"), (60, "min")):
+        if distance >= size:
+            count = int(distance // size)
+            return f"{count} {word} ago" if seconds > 0 else f"in {count} {word}"
+    return "just now" if seconds >= 0 else "in under 1 min"
+
+
+@register.filter
+def age(moment: datetime.datetime | None, form: str = "") -> SafeString | str:
+    """A `<time>` reading `4 min ago` (`form` "short": `4 min`), exact on hover; empty for None."""
+    if moment is None:
+        return ""
+    exact = moment.astimezone(datetime.UTC)
+    words = age_words(moment, timezone.now())
+    return format_html(
+        '<time class="age" datetime="{}" title="{}">{}</time>',
+        exact.isoformat(timespec="seconds").replace("+00:00", "Z"),
+        exact.strftime("%Y-%m-%d %H:%M:%S UTC"),
+        words.removesuffix(" ago").replace("just now", "now") if form == "short" else words,
+    )
+
+
+@register.filter
+def moment(value: datetime.datetime | None) -> SafeString | str:
+    """A `<time>` with date and minute in UTC; empty for None."""
+    if value is None:
+        return ""
+    exact = value.astimezone(datetime.UTC)
+    return format_html(
+        '<time datetime="{}">{}</time>',
+        exact.isoformat(timespec="seconds").replace("+00:00", "Z"),
+        exact.strftime("%Y-%m-%d %H:%M UTC"),
+    )
+
+
+@register.filter
+def milliseconds(value: float | None) -> SafeString | str:
+    """A latency with a readable unit (`0.8 ms`, `41 ms`, `1.2 s`); empty for None."""
+    if value is None:
+        return ""
+    number, unit = (
+        (f"{value / 1000:.1f}", "s")
+        if value >= 1000
+        else (f"{value:.0f}", "ms")
+        if value >= 10
+        else (f"{value:.1f}", "ms")
+    )
+    return format_html('{}<span class="unit">{}</span>', number, unit)
+
+
+@register.filter
+def percent(share: float | None) -> SafeString | str:
+    """A share from 0 to 1 as a percentage, rounded down: 99.96 % never reads 100 %."""
+    if share is None:
+        return ""
+    tenths = math.floor(share * 1000 + 1e-9)
+    text = str(tenths // 10) if tenths % 10 == 0 else f"{tenths / 10:.1f}"
+    return format_html('{}<span class="unit">%</span>', text)
+
+
+@register.filter
+def grouped(value: int | None) -> str:
+    """A count with thin spaces between thousands; empty for None."""
+    return "" if value is None else f"{value:,}".replace(",", "\u2009")
+
+
+@register.filter
+def data_size(size_bytes: int | None) -> str:
+    """A size in the largest binary unit that keeps it above one; empty for None."""
+    if size_bytes is None:
+        return ""
+    size = float(size_bytes)
+    for unit in ("B", "KiB", "MiB"):
+        if size < 1024:
+            return f"{size:.0f} {unit}" if unit == "B" or size >= 10 else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} GiB"
+
+
+@register.filter
+def json_text(document: object) -> str:
+    """A JSON document as indented text, keys in the order given."""
+    return json.dumps(document, indent=2, ensure_ascii=False)
+
+
+@register.filter
+def json_line(document: object) -> str:
+    """A JSON document on one line."""
+    return json.dumps(document, ensure_ascii=False)
+
+
+@register.filter
+def render_markdown(text: str) -> SafeString:
+    """A publisher's Markdown as safe HTML."""
+    return mark_safe(markdown_html(text))  # noqa: S308
+
+
+@register.simple_tag
+def sparkline(
+    values: Sequence[float | None], label: str, width: int = 132, height: int = 36
+) -> SafeString:
+    """A line over time with its text equivalent; None is a gap."""
+    return mark_safe(sparkline_svg(values, label=label, width=width, height=height))  # noqa: S308
+
+
+@register.simple_tag
+def bars(
+    shares: Sequence[float | None], label: str, width: int = 264, height: int = 36
+) -> SafeString:
+    """A bar per period for a share between 0 and 1, with its text equivalent."""
+    return mark_safe(bars_svg(shares, label=label, width=width, height=height))  # noqa: S308
+
+
+@register.simple_tag(takes_context=True)
+def current(context: template.Context, path: str, *, within: bool = False) -> SafeString:
+    """`aria-current="page"` when the request is for `path` (`within`: or for a page below)."""
+    request = context.get("request")
+    here = request.path if request is not None else ""
+    matches = here == path or (within and here.startswith(path.rstrip("/") + "/"))
+    return mark_safe(' aria-current="page"' if matches else "")  # noqa: S308
+
+
+@register.inclusion_tag("components/badge.html")
+def badge(
+    kind: str,
+    granted_at: datetime.datetime | None = None,
+    url: str = "",
+    expired: bool = False,
+    short: bool = False,
+) -> Mapping[str, Any]:
+    """A badge: icon, word, age, link to its evidence; hollow when expired; `short` words."""
+    plain = kind.replace("-", " ").capitalize()
+    icon_name, word, short_word, meaning = BADGES.get(kind, ("check", plain, plain, plain))
+    return {
+        "icon_name": icon_name,
+        "word": short_word if short else word,
+        "meaning": f"{word}: {meaning}",
+        "granted_at": granted_at,
+        "url": url,
+        "expired": expired,
+        "short": short,
+    }
+
+
+@register.inclusion_tag("components/lifecycle.html")
+def lifecycle(stage: str, successor: str = "", successor_url: str = "") -> Mapping[str, Any]:
+    """The lifecycle mark; a deprecated version names its successor."""
+    word, meaning = LIFECYCLES.get(stage, (stage.capitalize(), ""))
+    return {
+        "stage": stage,
+        "word": word,
+        "meaning": meaning,
+        "successor": successor,
+        "successor_url": successor_url,
+    }
+
+
+@register.inclusion_tag("components/identifier.html")
+def identifier(
+    value: str, name: str = "value", url: str = "", glyph: bool = False
+) -> Mapping[str, Any]:
+    """An address, CID or hash shortened in the middle, whole in its title, with a copy button."""
+    keep = 4 if glyph else 6
+    return {"value": value, "name": name, "url": url, "with_glyph": glyph, "keep": keep}
+
+
+@register.inclusion_tag("components/code_line.html")
+def code_line(text: str, prompt: str = "", name: str = "command") -> Mapping[str, Any]:
+    """One line of code with a copy button; the prompt is shown and not copied."""
+    return {"text": text, "prompt": prompt, "name": name}
+
+
+@register.inclusion_tag("components/code.html")
+def code(text: str, title: str = "") -> Mapping[str, Any]:
+    """A block of code under its title, with a copy button."""
+    return {"text": text, "title": title}

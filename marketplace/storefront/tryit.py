@@ -1,0 +1,155 @@
+"""A call made from the model's page: form to document, the gateway's pipeline, answer to words."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from django.conf import settings
+from django.core.files.uploadedfile import UploadedFile
+from django.http import HttpRequest
+
+from inframind.identity.caller import Caller
+from inframind.identity.queries import authenticate
+from inframind.lib.amounts import parse_ifm
+from inframind.lib.ids import new_uuid7
+from inframind.lib.problem import Problem
+from marketplace.catalog.models import Version
+from marketplace.gateway import loop, pipeline
+from marketplace.storefront.schema_form import Field, read_form, with_violations
+
+GRACE_SECONDS = 5
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back: the output document, or the problem in words. Latency is in milliseconds."""
+
+    ok: bool
+    status: int
+    document: str
+    latency_ms: float
+    fee_base_units: int | None = None
+    node: str = ""
+    receipt: str = ""
+    title: str = ""
+    detail: str = ""
+    remedy: str = ""
+    charged: bool = False
+    violations: tuple[Mapping[str, Any], ...] = ()
+    token_error: str = ""
+
+
+@dataclass(frozen=True)
+class Tried:
+    """The form as sent, with its errors, and the answer if the call was made."""
+
+    fields: tuple[Field, ...]
+    document: Any
+    answer: Answer | None
+
+
+def _timed_ms(header: str, measured_ms: float) -> float:
+    """The `total` (else smallest) duration of a Server-Timing header, else the measured one."""
+    found = []
+    for entry in header.split(","):
+        name, *parameters = (part.strip() for part in entry.split(";"))
+        for parameter in parameters:
+            key, _, value = parameter.partition("=")
+            if key == "dur" and value.replace(".", "", 1).isdecimal():
+                found.append((name != "total", float(value)))
+    return min(found, key=lambda each: each[0])[1] if found else measured_ms
+
+
+def _amount(text: str) -> int | None:
+    try:
+        return parse_ifm(text)
+    except ValueError:
+        return None
+
+
+def _from_problem(
+    problem: Mapping[str, Any], status: int, latency_ms: float, receipt: str
+) -> Answer:
+    violations = problem.get("violations", ())
+    detail = str(problem.get("detail", ""))
+    seconds = problem.get("retry_after_seconds")
+    return Answer(
+        ok=False,
+        status=status,
+        document=json.dumps(problem, indent=2, ensure_ascii=False),
+        latency_ms=latency_ms,
+        receipt=receipt,
+        title=str(problem.get("title", "The call failed")),
+        detail=detail,
+        remedy=f"Try again in {seconds} s." if seconds else str(problem.get("remedy", "")),
+        charged=bool(problem.get("charged", False)),
+        violations=tuple(each for each in violations if isinstance(each, Mapping)),
+        token_error=detail if status in (401, 403) else "",
+    )
+
+
+def _call(version: Version, body: bytes, caller: Caller | None, remote_address: str) -> Answer:
+    started = time.perf_counter()
+    reply = loop.submit(
+        pipeline.call(
+            pipeline.CallRequest(
+                call_id=new_uuid7(),
+                name=version.model_id,
+                number=version.number,
+                body=body,
+                caller=caller,
+                budget_base_units=None,
+                remote_address=remote_address,
+                deadline_seconds=settings.CALL_DEADLINE_SECONDS,
+            )
+        ),
+        settings.CALL_DEADLINE_SECONDS + GRACE_SECONDS,
+    )
+    headers = {key.lower(): value for key, value in reply.headers.items()}
+    latency_ms = _timed_ms(headers.get("server-timing", ""), (time.perf_counter() - started) * 1000)
+    document = json.loads(reply.document)
+    receipt = headers.get("inframind-receipt", "")
+    if reply.status >= 400:
+        return _from_problem(document, reply.status, latency_ms, receipt)
+    return Answer(
+        ok=True,
+        status=reply.status,
+        document=json.dumps(document, indent=2, ensure_ascii=False),
+        latency_ms=latency_ms,
+        fee_base_units=_amount(headers.get("inframind-fee", "")),
+        node=headers.get("inframind-node", ""),
+        receipt=receipt,
+    )
+
+
+def try_version(version: Version, blank: Sequence[Field], request: HttpRequest) -> Tried:
+    """Make the call that the posted form says.
+
+    A form that cannot be read makes no call. A refusal of the gateway becomes an answer, its
+    violations beside the fields that hold their pointers.
+    """
+    files = {
+        name: upload.read()
+        for name, upload in request.FILES.items()
+        if isinstance(upload, UploadedFile)
+    }
+    document, fields = read_form(blank, request.POST.dict(), files)
+    if any(field.error for field in fields):
+        return Tried(fields, document, None)
+    token = request.POST.get("token", "").strip()
+    started = time.perf_counter()
+    try:
+        caller = authenticate(token) if token else None
+        body = json.dumps(document, ensure_ascii=False).encode("utf-8", "surrogatepass")
+        answer = _call(version, body, caller, request.META.get("REMOTE_ADDR", ""))
+    except Problem as problem:
+        elapsed_ms = (time.perf_counter() - started) * 1000
+        answer = _from_problem(problem.as_document(), problem.status, elapsed_ms, "")
+    if answer.ok or answer.token_error:
+        return Tried(fields, document, answer)
+    marked, _ = with_violations(fields, answer.violations)
+    return Tried(marked, document, answer)

@@ -1,0 +1,215 @@
+"""The pages: each view parses the address, asks the domain once, and renders a page or its part."""
+
+from __future__ import annotations
+
+from typing import Any, BinaryIO, cast
+from uuid import UUID
+
+from django.conf import settings
+from django.core.files.uploadedfile import UploadedFile
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.utils.cache import patch_vary_headers
+from django.views.decorators.http import require_http_methods, require_safe
+
+from inframind.identity.models import Wallet
+from inframind.identity.queries import authenticate, token_required
+from inframind.lib.problem import Problem
+from marketplace.catalog import queries as catalog
+from marketplace.catalog.services import register
+from marketplace.gateway import queries as gateway
+from marketplace.mesh import queries as mesh
+from marketplace.storefront import listing
+from marketplace.storefront.cards import cards_of
+from marketplace.storefront.model_page import blank_form, model_context
+from marketplace.storefront.pages import page_view, viewer_of
+from marketplace.storefront.shelves import source
+from marketplace.storefront.tryit import try_version
+
+HOME_CALL = "summarizer-v1"
+SAMPLE_MANIFEST = """\
+name: summarizer-v1
+version: "1.0"
+description: Picks the sentences that carry a text.
+license: Apache-2.0
+task: summarization
+runtime: python
+entrypoint: summarizer.py:Summarizer
+input_schema:
+  type: object
+  required: [text]
+  properties:
+    text: {type: string, maxLength: 20000}
+output_schema:
+  type: object
+  required: [summary]
+  properties:
+    summary: {type: string}
+examples:
+  - input: {text: "Nodes run models. Rain fell."}
+    output: {summary: "Nodes run models."}
+pricing:
+  per_request_fee: 0.25 IFM
+"""
+
+
+def _part(
+    request: HttpRequest, template: str, part: str, context: dict[str, Any], *, status: int = 200
+) -> HttpResponse:
+    """The whole page, or for an HTMX request the named part of the same template."""
+    wants_part = getattr(request, "htmx", False) and not request.htmx.history_restore_request  # type: ignore[attr-defined]
+    name = f"{template}#{part}" if wants_part else template
+    response = render(request, name, {**context, "is_part": bool(wants_part)}, status=status)
+    # Without it a browser's "back" could show the part as if it were the page.
+    patch_vary_headers(response, ["HX-Request"])
+    return response
+
+
+@require_safe
+@page_view
+def home(request: HttpRequest) -> HttpResponse:
+    """What this is, the lists, and a call to copy."""
+    page = catalog.search(catalog.SearchRequest(), viewer=viewer_of(request))
+    shelves = source().featured()
+    return render(
+        request,
+        "storefront/home.html",
+        {
+            "total": page.total,
+            "ready_nodes": mesh.ready_node_count(),
+            "validated": sum(
+                facet.count
+                for facet in page.facets.get("badge", ())
+                if facet.value == "schema-validated"
+            ),
+            "free": sum(
+                facet.count for facet in page.facets.get("price", ()) if facet.value == "free"
+            ),
+            "tasks": sum(1 for facet in page.facets.get("task", ()) if facet.count),
+            "shelves": [
+                (shelf, cards_of(entry.model for entry in shelf.entries)) for shelf in shelves
+            ],
+            "call": (
+                f"curl {settings.SITE_URL}/inference/v1/{HOME_CALL} \\\n"
+                "  -H 'Content-Type: application/json' \\\n"
+                """  --data '{"text": "Nodes run models. Rain fell. Calls leave receipts."}'"""
+            ),
+        },
+    )
+
+
+@require_safe
+@page_view
+def models(request: HttpRequest) -> HttpResponse:
+    """Search and facets; the address is the state."""
+    wanted = listing.search_request(request.GET)
+    page = catalog.search(wanted, viewer=viewer_of(request))
+    query = request.GET
+    context = {
+        "text": wanted.text,
+        "page": page,
+        "cards": cards_of(page.models),
+        "facets": listing.facet_groups(query, page),
+        "chips": listing.chips(query, wanted),
+        "sorts": listing.sort_links(query, wanted),
+        "kept": [
+            (key, value)
+            for key in (*listing.FACETS, "sort")
+            for value in query.getlist(key)[: listing.VALUES_LIMIT]
+        ],
+        "previous_url": listing.page_address(query, page.page - 1) if page.page > 1 else "",
+        "position": f"Page {page.page} of {page.pages}",
+        "next_url": listing.page_address(query, page.page + 1) if page.page < page.pages else "",
+    }
+    return _part(request, "storefront/models.html", "browse", context)
+
+
+@require_safe
+@page_view
+def featured(request: HttpRequest) -> HttpResponse:
+    """The five curated lists with their rules."""
+    shelves = [
+        (shelf, cards_of(entry.model for entry in shelf.entries)) for shelf in source().featured()
+    ]
+    return render(request, "storefront/featured.html", {"shelves": shelves})
+
+
+@require_safe
+@page_view
+def collection(request: HttpRequest, slug: str) -> HttpResponse:
+    """One curated list, whole."""
+    shelf = source().shelf(slug)
+    cards = cards_of(entry.model for entry in shelf.entries)
+    return render(request, "storefront/collection.html", {"shelf": shelf, "cards": cards})
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@page_view
+def model(request: HttpRequest, name: str) -> HttpResponse:
+    """A model's page; a POST is the try-it form."""
+    number = request.GET.get("version") or None
+    version = catalog.get_version(name, number, viewer=viewer_of(request))
+    if request.method != "POST":
+        return _part(request, "storefront/model.html", "body", model_context(version, request))
+    tried = try_version(version, blank_form(version), request)
+    context = model_context(version, request, tried)
+    return _part(request, "storefront/model.html", "body", context)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@page_view
+def publish(request: HttpRequest) -> HttpResponse:
+    """How to publish, and a form for a package."""
+    context: dict[str, Any] = {"sample_manifest": SAMPLE_MANIFEST}
+    if request.method != "POST":
+        return _part(request, "storefront/publish.html", "form", context)
+    status = 200
+    try:
+        token = request.POST.get("token", "").strip()
+        if not token:
+            raise token_required("Publishing needs a token.")
+        caller = authenticate(token)
+        caller.require("publish")
+        upload = request.FILES.get("package")
+        if not isinstance(upload, UploadedFile) or upload.file is None:
+            raise Problem(
+                "package-missing",
+                "No package was chosen.",
+                status=422,
+                remedy="Choose a tar file of the model's directory.",
+            )
+        publisher = Wallet.objects.get(pk=caller.address)
+        registration = register(
+            publisher=publisher, stream=cast(BinaryIO, upload.file), caller=caller
+        )
+        context["registration"] = registration
+        context["check_command"] = f"infra model verify {registration.version}"
+    except Problem as problem:
+        status = problem.status
+        context["problem"] = problem
+        context["is_token_problem"] = problem.status in (401, 403)
+    return _part(request, "storefront/publish.html", "form", context, status=status)
+
+
+@require_safe
+@page_view
+def nodes(request: HttpRequest) -> HttpResponse:
+    """The servers of the mesh and what each runs."""
+    return render(request, "storefront/nodes.html", {"nodes": mesh.nodes()})
+
+
+@require_safe
+@page_view
+def receipt(request: HttpRequest, call_id: UUID) -> HttpResponse:
+    """One call, as recorded."""
+    call = gateway.receipt(call_id, viewer=viewer_of(request))
+    return render(
+        request,
+        "storefront/receipt.html",
+        {
+            "call": call,
+            "fee_base_units": int(call.fee_base_units),
+            "latency_ms": call.latency_us / 1000,
+            "node_latency_ms": call.node_latency_us / 1000 if call.node_latency_us else None,
+        },
+    )

@@ -1,0 +1,100 @@
+"use strict";
+
+/* Theme: system, light, dark, in turn. */
+const THEMES = ["system", "light", "dark"];
+const root = document.documentElement;
+
+function showTheme() {
+  const theme = root.getAttribute("data-theme") || "system";
+  for (const button of document.querySelectorAll("[data-theme-switch]")) {
+    button.setAttribute("aria-label", `Theme: ${theme}. Change it`);
+    button.title = `Theme: ${theme}`;
+  }
+}
+
+function nextTheme() {
+  const theme = root.getAttribute("data-theme") || "system";
+  const next = THEMES[(THEMES.indexOf(theme) + 1) % THEMES.length];
+  if (next === "system") root.removeAttribute("data-theme");
+  else root.setAttribute("data-theme", next);
+  try {
+    if (next === "system") localStorage.removeItem("theme");
+    else localStorage.setItem("theme", next);
+  } catch (error) {
+    // Storage is forbidden here: the choice lasts for this page.
+  }
+  showTheme();
+}
+
+/* Copy: the text stands in data-copy, or in the element that data-copy-from names. */
+async function copy(button) {
+  const source = button.dataset.copyFrom && document.getElementById(button.dataset.copyFrom);
+  const text = source ? source.textContent : button.dataset.copy;
+  try {
+    await navigator.clipboard.writeText(text);
+  } catch (error) {
+    const area = document.createElement("textarea");
+    area.value = text;
+    area.className = "visually-hidden";
+    document.body.append(area);
+    area.select();
+    document.execCommand("copy");
+    area.remove();
+    button.focus();
+  }
+  const name = button.getAttribute("aria-label");
+  button.dataset.copied = "";
+  button.setAttribute("aria-label", "Copied");
+  setTimeout(() => {
+    delete button.dataset.copied;
+    button.setAttribute("aria-label", name);
+  }, 1600);
+}
+
+document.addEventListener("click", (event) => {
+  const target = event.target instanceof Element ? event.target : null;
+  if (!target) return;
+  const copyButton = target.closest("[data-copy], [data-copy-from]");
+  if (copyButton) copy(copyButton);
+  if (target.closest("[data-theme-switch]")) nextTheme();
+  const sheet = document.querySelector("[data-sheet][open]");
+  if (sheet && !target.closest("[data-sheet]")) sheet.open = false;
+});
+
+document.addEventListener("keydown", (event) => {
+  const sheet = document.querySelector("[data-sheet][open]");
+  if (event.key === "Escape" && sheet) {
+    sheet.open = false;
+    sheet.querySelector("summary").focus();
+  }
+  const typing = event.target instanceof Element && event.target.closest("input, textarea, select, [contenteditable]");
+  if (event.key !== "/" || typing || event.ctrlKey || event.metaKey || event.altKey) return;
+  const box = [...document.querySelectorAll("[data-search]")].find((input) => input.offsetParent !== null);
+  if (!box) return;
+  event.preventDefault();
+  box.focus();
+  box.select();
+});
+
+/* The region that changes is marked busy while its request runs. */
+document.addEventListener("htmx:beforeRequest", (event) => {
+  event.detail.target.setAttribute("aria-busy", "true");
+});
+for (const name of ["htmx:afterRequest", "htmx:sendError", "htmx:timeout"]) {
+  document.addEventListener(name, (event) => event.detail.target.removeAttribute("aria-busy"));
+}
+/* A refused call answers with a page part that says why: show it instead of dropping it. */
+document.addEventListener("htmx:beforeSwap", (event) => {
+  const type = event.detail.xhr.getResponseHeader("Content-Type") || "";
+  if (event.detail.xhr.status >= 400 && type.startsWith("text/html")) {
+    event.detail.shouldSwap = true;
+    event.detail.isError = false;
+    if (/^\s*<!doctype/i.test(event.detail.xhr.responseText)) {
+      event.detail.target = document.getElementById("main");
+      event.detail.selectOverride = "#main";
+      event.detail.swapOverride = "outerHTML";
+    }
+  }
+});
+
+showTheme();

@@ -1,0 +1,169 @@
+"""Nodes die and come back; callers do not notice, or are told at once."""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from django.conf import settings as configured
+from django.db import connection, connections
+
+from inframind.lib.ids import new_uuid7
+from marketplace.gateway import loop, pipeline
+from marketplace.gateway.models import Call
+from marketplace.mesh import client, services
+from marketplace.mesh.modelconfig import triton_name
+from marketplace.mesh.models import Node, Placement
+
+from ..mesh.serving import fresh_name, list_doubler
+
+CALLS = 500
+CONCURRENCY = 8
+
+
+def request(name: str) -> pipeline.CallRequest:
+    return pipeline.CallRequest(
+        call_id=new_uuid7(),
+        name=name,
+        number=None,
+        body=b'{"values": [1, 2, 3]}',
+        caller=None,
+        budget_base_units=None,
+        remote_address="192.0.2.7",
+        deadline_seconds=configured.CALL_DEADLINE_SECONDS,
+    )
+
+
+def on_both(version: Any) -> list[Placement]:
+    for node in Node.objects.filter(trusted=True):
+        services.place(version_id=version.pk, node_id=node.pk)
+    return list(Placement.objects.filter(version=version, state="ready").select_related("node"))
+
+
+def test_a_node_killed_among_500_calls_fails_none_and_is_whole_after_its_restart(
+    mesh: list[Node], triton_nodes: Any, settings: Any
+) -> None:
+    settings.ANONYMOUS_CALLS_PER_MINUTE = 100_000
+    version = list_doubler(fresh_name("doubler"))
+    assert len(on_both(version)) == 2
+    victim = next(node for node in triton_nodes if not node.document()["sandbox"])
+    done = threading.Semaphore(0)
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.is_set():
+            services.probe_all()
+            services.place_due()
+            over.wait(0.5)
+        connections.close_all()
+
+    def one(_: int) -> tuple[int, str]:
+        answer = loop.submit(pipeline.call(request(version.model_id)), 40)
+        done.release()
+        return answer.status, answer.headers["Inframind-Node"]
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        with ThreadPoolExecutor(CONCURRENCY) as callers:
+            answers = callers.map(one, range(CALLS))
+            for _ in range(100):
+                done.acquire()
+            victim.kill()
+            for _ in range(150):
+                done.acquire()
+            victim.restart()
+            results = list(answers)
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            ready = Placement.objects.filter(version=version, state="ready").count()
+            if ready == 2 and Node.objects.filter(trusted=True, state="ready").count() == 2:
+                break
+            time.sleep(0.2)
+    finally:
+        over.set()
+        watcher.join()
+
+    assert [status for status, _ in results if status != 200] == []
+    assert Call.objects.filter(version=version, outcome="served").count() == CALLS
+    for placement in Placement.objects.filter(version=version).select_related("node"):
+        assert placement.state == "ready"
+        address = client.Address(placement.node.endpoint)
+        assert client.model_ready(address, triton_name(version.pk))
+    served_now = {one(0)[1] for _ in range(20)}
+    assert served_now == {placement.node.name for placement in on_both(version)}
+
+
+def test_with_all_nodes_down_a_call_is_refused_within_a_second(
+    mesh: list[Node], triton_nodes: Any, call: Any
+) -> None:
+    version = list_doubler(fresh_name("doubler"))
+    on_both(version)
+    assert call(version.model_id, {"values": [1]}).status_code == 200
+    trusted = [node for node in triton_nodes if not node.document()["sandbox"]]
+    for node in trusted:
+        node.kill()
+    try:
+        started = time.monotonic()
+        answer = call(version.model_id, {"values": [1]})
+        seconds = time.monotonic() - started
+    finally:
+        for node in trusted:
+            node.restart()
+
+    assert answer.status_code == 503
+    assert int(answer.headers["Retry-After"]) >= 1
+    assert answer.json()["charged"] is False
+    assert seconds < 1
+    assert Call.objects.filter(outcome="no-node", fee_base_units=0).count() == 1
+
+
+def test_a_model_gone_from_every_node_is_loaded_again_by_the_next_call(
+    mesh: list[Node], call: Any, triton_nodes: Any
+) -> None:
+    version = list_doubler(fresh_name("doubler"))
+    for placement in on_both(version):
+        entry = next(
+            node.document() for node in triton_nodes if node.name == placement.node.name
+        )
+        address = client.Address(
+            entry["endpoint"], "", entry["control_header"], entry["control_secret"]
+        )
+        client.unload(address, triton_name(version.pk))
+
+    answer = call(version.model_id, {"values": [4]})
+
+    assert answer.json() == {"values": [8.0], "label": "none"}
+
+
+def test_calls_leave_no_transaction_open(mesh: list[Node], call: Any) -> None:
+    version = list_doubler(fresh_name("doubler"))
+    for _ in range(3):
+        call(version.model_id, {"values": [1]})
+
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND state LIKE 'idle in transaction%'"
+        )
+        assert cursor.fetchone() == (0,)
+
+
+@pytest.mark.parametrize("callers", [8])
+def test_first_calls_at_once_load_the_model_once(mesh: list[Node], callers: int) -> None:
+    version = list_doubler(fresh_name("doubler"))
+
+    with ThreadPoolExecutor(callers) as threads:
+        answers = list(
+            threads.map(
+                lambda _: loop.submit(pipeline.call(request(version.model_id)), 40), range(callers)
+            )
+        )
+
+    assert {answer.status for answer in answers} == {200}
+    assert Placement.objects.filter(version=version, state="ready").count() == 1
+    services.place_due()
+    assert Placement.objects.filter(version=version, state="ready").count() == 2
