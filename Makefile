@@ -24,15 +24,17 @@ dev: install ## The stack with reload, without seeding
 
 .PHONY: test
 test: install ## Every test, on real servers: TESTS=tests/journeys chooses, WORKERS=4 for more processes
+	@$(BIN)/python -m inframind.devstack install
 	@exec $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(TESTS)
 
 .PHONY: drill
 drill: install ## The long failure drills
+	@$(BIN)/python -m inframind.devstack install
 	@exec $(BIN)/python -m pytest -m drill $(TESTS)
 
 .PHONY: bench
 bench: install ## The benchmarks, on a stack of their own
-	@exec $(BIN)/python -m inframind.devstack with $(CURDIR)/$(BIN)/python -m benchmarks
+	@exec $(BIN)/python -m inframind.devstack with -- $(CURDIR)/$(BIN)/python -m benchmarks
 
 .PHONY: lint
 lint: install ## Format, ruff, mypy, import contracts

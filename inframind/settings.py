@@ -7,6 +7,7 @@ from pathlib import Path
 import django_stubs_ext
 from csp.constants import NONE, SELF
 
+from inframind import logs
 from inframind.env import Environment
 
 django_stubs_ext.monkeypatch()  # lets ModelAdmin[Wallet] and the like stand in class statements
@@ -83,13 +84,12 @@ TEMPLATES = [
     }
 ]
 
-DATABASES = {
-    "default": {
-        **env.postgres("DATABASE_URL"),
-        "CONN_MAX_AGE": env.integer("DATABASE_CONN_MAX_AGE_SECONDS", 60),
-        "CONN_HEALTH_CHECKS": True,
-    }
-}
+_database = env.postgres("DATABASE_URL")
+# Under ASGI each request has a thread of its own: without a pool each would log in anew.
+_pool_connections = env.integer("DATABASE_POOL_CONNECTIONS", 10)
+if _pool_connections:
+    _database["OPTIONS"]["pool"] = {"min_size": 1, "max_size": _pool_connections, "timeout": 5}
+DATABASES = {"default": {**_database, "CONN_MAX_AGE": 0}}
 DATABASE_URL = env.text("DATABASE_URL")
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
@@ -226,10 +226,10 @@ LOGGING = {
         "json": {
             "()": "structlog.stdlib.ProcessorFormatter",
             "processors": [
-                "inframind.logs.drop_private",
-                "inframind.logs.render",
+                logs.drop_private,
+                logs.render,
             ],
-            "foreign_pre_chain": ["inframind.logs.stamp"],
+            "foreign_pre_chain": [logs.stamp],
         }
     },
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "json"}},

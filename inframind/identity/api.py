@@ -25,19 +25,24 @@ def bearer_of(header: str) -> str | None:
     return token.strip()
 
 
+def bearer_of_request(request: Request) -> str | None:
+    """The token that a request carries, not yet checked. Raises a 401 ``Problem``."""
+    if "token" in request.query_params or "access_token" in request.query_params:
+        raise Problem(
+            "token-in-url",
+            "A token in an address ends up in logs and histories, so it is refused here.",
+            status=401,
+            remedy="Send it as `Authorization: Bearer …`, and revoke the one you sent.",
+            headers={"WWW-Authenticate": 'Bearer realm="inframind"'},
+        )
+    return bearer_of(request.headers.get("Authorization", ""))
+
+
 class BearerAuthentication(BaseAuthentication):
     """``request.user`` becomes the wallet, ``request.auth`` the ``Caller`` with its scopes."""
 
     def authenticate(self, request: Request) -> tuple[Wallet, Caller] | None:
-        if "token" in request.query_params or "access_token" in request.query_params:
-            raise Problem(
-                "token-in-url",
-                "A token in an address ends up in logs and histories, so it is refused here.",
-                status=401,
-                remedy="Send it as `Authorization: Bearer …`, and revoke the one you sent.",
-                headers={"WWW-Authenticate": 'Bearer realm="inframind"'},
-            )
-        token = bearer_of(request.headers.get("Authorization", ""))
+        token = bearer_of_request(request)
         if token is None:
             return None
         caller = queries.authenticate(token)

@@ -23,7 +23,6 @@ from marketplace.catalog.models import (
     Version,
 )
 
-
 if TYPE_CHECKING:
     _Base = admin.ModelAdmin[Any]
 else:

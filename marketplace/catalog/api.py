@@ -11,10 +11,11 @@ from django.conf import settings
 from django.http import HttpResponse, StreamingHttpResponse
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
-from rest_framework.parsers import JSONParser, MultiPartParser
+from rest_framework.parsers import MultiPartParser
 from rest_framework.renderers import BaseRenderer, JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
+from rest_framework.settings import api_settings
 from rest_framework.views import APIView
 
 from inframind.identity.api import require_caller
@@ -48,7 +49,7 @@ class TarRenderer(BaseRenderer):
 class ModelList(APIView):
     """Every model that the caller may see, and the way in for new ones."""
 
-    parser_classes = [MultiPartParser, JSONParser]
+    parser_classes = [MultiPartParser, *api_settings.DEFAULT_PARSER_CLASSES]
 
     @extend_schema(
         operation_id="models_list",

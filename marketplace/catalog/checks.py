@@ -70,8 +70,6 @@ def results(version: Version, *, beat: Beat) -> Iterator[Result]:
     yield _check_bytes(version, beat)
     declared = Manifest.model_validate(version.manifest)
     yield _check_manifest(version)
-    drawn = _draw(version, declared)
-    beat()
     started = time.monotonic()
     try:
         lent = trial.lend(version)
@@ -86,6 +84,7 @@ def results(version: Version, *, beat: Beat) -> Iterator[Result]:
                 node_name=session.node_name,
             )
             yield _check_examples(version, declared, session, beat)
+            drawn = _draw(version, declared)
             yield _check_generated(version, declared, session, drawn, beat)
             yield _check_structured(declared)
             if declared.privacy:

@@ -22,7 +22,8 @@ MAX_SOURCE_BYTES: Final = 1 << 20
 Opener = Callable[[str], Iterator[bytes]]
 
 _PICKLES: Final = (
-    ".pkl", ".pickle", ".pck", ".pcl", ".pt", ".pth", ".ckpt", ".joblib", ".dill", ".cloudpickle", ".mar",
+    ".pkl", ".pickle", ".pck", ".pcl", ".pt", ".pth", ".ckpt", ".joblib", ".dill", ".cloudpickle",
+    ".mar",
 )  # fmt: skip
 _MACHINE_CODE: Final = (
     ".so", ".dll", ".dylib", ".pyd", ".exe", ".pyc", ".pyo", ".o", ".a", ".class", ".jar", ".com",
@@ -50,7 +51,7 @@ def locate_manifest(files: Iterable[StoredFile]) -> None:
             remedy = (
                 f"{path!r} looks like it: rename it to {FILE_NAME}."
                 if not folder
-                else f"It is at {path!r}: pack from inside {folder!r}, as in `tar -C {folder} -cf …  .`."
+                else f"It is at {path!r}: pack from inside, as in `tar -C {folder} -cf … .`."
             )
             break
     raise PackageRejected("no_manifest", f"The package has no {FILE_NAME}.", remedy)
@@ -244,8 +245,8 @@ def _check_tensor_names(manifest: Manifest, found: OnnxOutline) -> None:
             name = (unknown or unfed)[0][:80]
             raise PackageRejected(
                 "tensor_names",
-                f"{FILE_NAME} declares the {role} tensor {name!r}, which {manifest.entry_file!r} does "
-                "not have."
+                f"{FILE_NAME} declares the {role} tensor {name!r}, which {manifest.entry_file!r} "
+                "does not have."
                 if unknown
                 else f"{manifest.entry_file!r} wants the input tensor {name!r}, "
                 f"which {FILE_NAME} does not declare.",

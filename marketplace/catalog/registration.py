@@ -76,13 +76,14 @@ def _register(
     caller: Caller | None,
 ) -> Registration:
     try:
-        taken = intake.read_in(package)
-        declared = _overridden(taken.manifest, name, version)
-        if caller is not None:
-            caller.require("publish", declared.name)
-        _refuse_private_on_ipfs(declared)
         with transaction.atomic():
+            # Locked from here on: another one's refusal of the same content cannot discard it.
             intake.keep(source, package)
+            taken = intake.read_in(package)
+            declared = _overridden(taken.manifest, name, version)
+            if caller is not None:
+                caller.require("publish", declared.name)
+            _refuse_private_on_ipfs(declared)
             return _create(publisher, replace(taken, manifest=declared), reference)
     except BaseException:
         intake.discard(package.cid)
@@ -90,7 +91,7 @@ def _register(
 
 
 def _overridden(declared: Manifest, name: str, version: str) -> Manifest:
-    """The manifest with name and version complete. Raises ``Problem`` where two sources disagree."""
+    """The manifest with name and version complete. Raises ``Problem`` where sources disagree."""
     found: list[Violation] = []
     if version:
         try:
@@ -319,8 +320,8 @@ def _notices(model: Model, new_model: bool, declared: Manifest, version: Version
             )
     if version.expires_at and Version.objects.filter(pk=version.pk, expires_at__lte=Now()).exists():
         notices.append(
-            f"expires_at has passed ({version.expires_at:%Y-%m-%dT%H:%M:%SZ}): the version is listed "
-            "and called only after its terms are changed."
+            f"expires_at has passed ({version.expires_at:%Y-%m-%dT%H:%M:%SZ}): the version is "
+            "listed and called only after its terms are changed."
         )
     like = manifest.known_task_like(declared.task)
     if like:

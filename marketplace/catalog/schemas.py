@@ -121,7 +121,7 @@ def _compile(schema: dict[str, Any], pointer: str) -> tuple[Violation, ...]:
                 Violation(
                     place,
                     f"The pattern cannot be used: {_shown(error.message)}",
-                    "Write it without look-around and back-references, and with small repeat counts.",
+                    "Write it without look-around, back-references and large repeat counts.",
                 ),
             )
         if error.kind.name == "$ref" or "ointer" in error.message or "Retrieval" in error.message:
@@ -139,7 +139,7 @@ def _compile(schema: dict[str, Any], pointer: str) -> tuple[Violation, ...]:
 
 
 def _structure(schema: dict[str, Any], pointer: str) -> Iterator[Violation]:
-    """Rules of our own: which drafts, no way out of the schema, no $ref that never gets anywhere."""
+    """Rules of our own: known drafts, no way out of the schema, no $ref in circles."""
     draft = schema.get("$schema", _DEFAULT_DRAFT)
     if not isinstance(draft, str) or draft.rstrip("#") not in _DRAFTS:
         yield Violation(

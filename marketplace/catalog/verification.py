@@ -231,4 +231,5 @@ def _pass(run: Verification) -> None:
         version.state_reason = ""
         version.save(update_fields=["state_reason"])
     activate(version=version)
+    version.refresh_from_db()
     transaction.on_commit(lambda: signals.version_verified.send(sender=Version, version=version))

@@ -17,7 +17,9 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from inframind.identity.api import bearer_of_request
 from inframind.identity.caller import Caller
+from inframind.identity.queries import authenticate
 from inframind.lib.amounts import format_ifm, parse_ifm
 from inframind.lib.ids import new_uuid7
 from inframind.lib.problem import Problem, Violation
@@ -27,6 +29,8 @@ from marketplace.gateway.models import Call
 
 # The pipeline keeps its own deadline; this only guards against its never coming back.
 GRACE_SECONDS: Final = 5.0
+# OpenAPI security requirements, which the annotations of extend_schema take for mere names.
+_BEARER_OR_NONE: Final[Any] = [{}, {"bearer": []}]
 
 
 class AnyAccept(BaseContentNegotiation):
@@ -45,15 +49,19 @@ class InferenceView(APIView):
     """`POST` a document to a model; `GET` tells how."""
 
     content_negotiation_class = AnyAccept
+    # The pipeline authenticates: a view that held a database connection while it waits for the
+    # loop would starve the calls it waits for.
+    authentication_classes = []
 
     @extend_schema(
         operation_id="inference_call",
+        auth=_BEARER_OR_NONE,
         request=OpenApiTypes.OBJECT,
         responses={200: OpenApiTypes.OBJECT},
         description="Runs the model: JSON document in, JSON document out, as its schemas say.",
     )
     def post(self, request: Request, reference: str) -> HttpResponse:
-        caller = _caller(request)
+        bearer = bearer_of_request(request)
         name, _, number = reference.partition("@")
         budget = _budget(request.headers.get("Inframind-Budget"))
         answer = loop.submit(
@@ -63,7 +71,7 @@ class InferenceView(APIView):
                     name=name,
                     number=number or None,
                     body=_body(request),
-                    caller=caller,
+                    bearer=bearer,
                     budget_base_units=budget,
                     remote_address=request.META.get("REMOTE_ADDR", ""),
                     deadline_seconds=settings.CALL_DEADLINE_SECONDS,
@@ -73,9 +81,14 @@ class InferenceView(APIView):
         )
         return HttpResponse(answer.document, status=answer.status, headers=answer.headers)
 
-    @extend_schema(operation_id="inference_describe", responses={200: OpenApiTypes.OBJECT})
+    @extend_schema(
+        operation_id="inference_describe",
+        auth=_BEARER_OR_NONE,
+        responses={200: OpenApiTypes.OBJECT},
+    )
     def get(self, request: Request, reference: str) -> Response:
-        caller = _caller(request)
+        bearer = bearer_of_request(request)
+        caller = authenticate(bearer) if bearer is not None else None
         name, _, number = reference.partition("@")
         found = servable(name, number or None, viewer=caller.address if caller else None)
         return Response(

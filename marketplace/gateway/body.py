@@ -46,17 +46,13 @@ def too_large(max_bytes: int) -> Problem:
 
 def _check_depth(document: Any) -> None:
     level: list[tuple[str, Any]] = [("", document)]
-    for _ in range(MAX_DEPTH + 1):
-        level = (
-            [
-                (f"{pointer}/{_escaped(key)}", value)
-                for pointer, container in level
-                for key, value in _members(container)
-                if isinstance(value, dict | list)
-            ]
-            if level
-            else level
-        )
+    for _ in range(MAX_DEPTH):
+        level = [
+            (f"{pointer}/{_escaped(key)}", value)
+            for pointer, container in level
+            for key, value in _members(container)
+            if isinstance(value, dict | list)
+        ]
         if not level:
             return
     raise _refused(level[0][0], f"The document is nested deeper than {MAX_DEPTH} levels here.")

@@ -10,9 +10,11 @@ from concurrent.futures import TimeoutError as FutureTimeout
 from typing import Any, Final, TypeVar
 
 import uvloop
+from django.db import connections
 
 from inframind.lib.problem import Problem
 from marketplace.gateway import resources
+from marketplace.mesh import asyncdb
 
 Result = TypeVar("Result")
 _STOP_SECONDS: Final = 20.0
@@ -27,6 +29,7 @@ def submit(work: Coroutine[Any, Any, Result], timeout_seconds: float) -> Result:
     What is not done in time goes on to its end (its row is still written); the caller gets a 504
     ``Problem``.
     """
+    _give_back_connections()
     future = asyncio.run_coroutine_threadsafe(work, _loop())
     try:
         return future.result(timeout_seconds)
@@ -41,6 +44,13 @@ def submit(work: Coroutine[Any, Any, Result], timeout_seconds: float) -> Result:
         ) from None
 
 
+def _give_back_connections() -> None:
+    # Fronts that kept theirs while they wait would starve the calls they wait for.
+    for connection in connections.all(initialized_only=True):
+        if not connection.in_atomic_block:
+            connection.close()
+
+
 def stop() -> None:
     """Ends the loop with everything opened on it. A later ``submit`` starts another."""
     global _running
@@ -52,6 +62,7 @@ def stop() -> None:
     asyncio.run_coroutine_threadsafe(resources.aclose(), loop).result(_STOP_SECONDS)
     loop.call_soon_threadsafe(loop.stop)
     thread.join(_STOP_SECONDS)
+    asyncdb.close_threads()
 
 
 def _loop() -> asyncio.AbstractEventLoop:

@@ -23,6 +23,7 @@ log = structlog.get_logger(__name__)
 
 Stage = Callable[[Context], Awaitable[None]]
 STAGES: Final[tuple[Stage, ...]] = (
+    stages.authenticate,
     stages.limit,
     stages.resolve,
     stages.budget,

@@ -15,8 +15,8 @@ from uuid import UUID
 import orjson
 from django.conf import settings
 
+from inframind.identity import queries
 from inframind.identity.caller import Caller
-from inframind.identity.queries import token_required
 from inframind.lib import canonical
 from inframind.lib.amounts import format_ifm
 from inframind.lib.problem import Problem, Violation
@@ -46,16 +46,21 @@ Outcome = Call.Outcome
 
 @dataclass(frozen=True)
 class CallRequest:
-    """A call as a front hands it over. ``caller`` is authenticated already, None is anonymous."""
+    """A call as a front hands it over.
+
+    ``bearer`` is the token that came with it, unchecked; ``caller`` is for fronts that know who
+    calls without one. Neither means anonymous.
+    """
 
     call_id: UUID
     name: str
     number: str | None
     body: bytes = field(repr=False)
-    caller: Caller | None
     budget_base_units: int | None
     remote_address: str
     deadline_seconds: float
+    bearer: str | None = field(default=None, repr=False)
+    caller: Caller | None = None
 
 
 @dataclass
@@ -65,6 +70,7 @@ class Context:
     request: CallRequest
     resources: Resources
     started: float = field(default_factory=time.perf_counter)
+    caller: Caller | None = None
     allowance: limits.Allowance | None = None
     servable: Servable | None = None
     document: Any = None
@@ -99,7 +105,7 @@ class Context:
 
     @property
     def viewer(self) -> str | None:
-        return self.request.caller.address if self.request.caller else None
+        return self.caller.address if self.caller else None
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...] | tuple[DocumentSpec, ...]:
@@ -110,6 +116,13 @@ class Context:
     def outputs(self) -> tuple[TensorSpec, ...] | tuple[DocumentSpec, ...]:
         tensors = self.version.tensors
         return tensors.outputs if tensors else document_specs()
+
+
+async def authenticate(call: Context) -> None:
+    """Learns who calls, before any name is looked up. 401."""
+    call.caller = call.request.caller
+    if call.request.bearer is not None:
+        call.caller = await in_thread(queries.authenticate, call.request.bearer)
 
 
 async def limit(call: Context) -> None:
@@ -138,16 +151,16 @@ async def resolve(call: Context) -> None:
     """Finds the version and checks that the caller may call it. 401, 403, 404, 410."""
     request = call.request
     found = await in_thread(_servable, request.name, request.number, call.viewer)
-    if request.caller is None:
+    if call.caller is None:
         if found.auth_required:
-            raise token_required(f"{found.name} is called with a token.")
+            raise queries.token_required(f"{found.name} is called with a token.")
         if found.fee_base_units:
-            raise token_required(
+            raise queries.token_required(
                 f"A call of {found.name} costs {format_ifm(found.fee_base_units)}: "
                 "a token says who pays."
             )
     else:
-        request.caller.require("invoke", found.name)
+        call.caller.require("invoke", found.name)
     call.servable = found
 
 
@@ -234,7 +247,7 @@ async def check_output(call: Context) -> None:
 
 async def record(call: Context, problem: Problem | None) -> None:
     """Writes the one row of the call, before anything of it leaves. 503."""
-    version, caller = call.version, call.request.caller
+    version, caller = call.version, call.caller
     served = call.outcome is Outcome.SERVED
     call.latency_us = round(call.elapsed * 1_000_000)
     await recorder.record(

@@ -1,6 +1,7 @@
 """Blocking work and database access beside one event loop: threads for the ORM, a pool beside.
 
-Nothing here touches Django connections of other threads; what was opened is closed by ``aclose``.
+Nothing here touches Django connections of other threads; what was opened is closed by ``aclose``
+and ``close_threads``.
 """
 
 from __future__ import annotations
@@ -46,18 +47,17 @@ async def connection() -> AsyncIterator[AsyncConnection]:
 
 
 async def aclose() -> None:
-    """Closes this loop's pool and every thread with its connections."""
+    """Closes this loop's pool; ``close_threads`` follows once the loop has stopped."""
     pool = _pools.pop(asyncio.get_running_loop(), None)
     if pool is not None:
         await pool.close()
+
+
+def close_threads() -> None:
+    """Ends the threads with their connections. Not on a loop: Django refuses to close there."""
     with _lock:
         executors = list(_executors.values())
         _executors.clear()
-    # In a thread, as Django refuses to close connections where an event loop runs.
-    await asyncio.to_thread(_close, executors)
-
-
-def _close(executors: list[ThreadPoolExecutor]) -> None:
     for executor in executors:
         executor.shutdown(wait=True)
     for opened in list(_opened.values()):

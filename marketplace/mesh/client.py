@@ -171,7 +171,7 @@ def infer_once(
     address: Address, triton_model: str, tensors: Sequence[Tensor], *, timeout_seconds: float
 ) -> list[Tensor]:
     """A call outside the event loop, for verification and registration. Raises as ``infer``."""
-    body, headers = _request(tensors)
+    body, headers = request_of(tensors)
     try:
         answer = httpx.post(
             address.endpoint + f"/v2/models/{quote(triton_model, safe='')}/infer",
@@ -212,7 +212,7 @@ async def infer(
 
     Raises ``NodeUnreachable``, ``NodeTimeout``, ``NotLoaded``, ``ModelFailed``.
     """
-    body, headers = _request(tensors)
+    body, headers = request_of(tensors)
     timeout = aiohttp.ClientTimeout(total=timeout_seconds, sock_connect=connect_seconds)
     try:
         async with http.post(
@@ -246,7 +246,8 @@ async def answers_at_all(http: aiohttp.ClientSession, endpoint: str) -> bool:
         return False
 
 
-def _request(tensors: Sequence[Tensor]) -> tuple[bytes, dict[str, str]]:
+def request_of(tensors: Sequence[Tensor]) -> tuple[bytes, dict[str, str]]:
+    """Body and headers of an inference request, binary tensor data."""
     inputs = []
     for tensor in tensors:
         item = triton_http.InferInput(tensor.name, list(tensor.shape), tensor.dtype)

@@ -107,6 +107,9 @@ class Router:
     def mark_failed(self, node_id: UUID) -> None:
         """Leaves a dead node alone, longer each time in a row."""
         rest = self._rests.setdefault(node_id, _Rest())
+        if rest.until > time.monotonic():
+            # One death seen by many calls at once is one failure.
+            return
         rest.failures += 1
         seconds = min(REST_MAX_SECONDS, REST_SECONDS * 2 ** min(rest.failures - 1, 10))
         rest.until = time.monotonic() + seconds

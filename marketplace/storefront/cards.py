@@ -38,7 +38,7 @@ class Card:
     price_base_units: int
     p50_ms: float | None
     success_share: float | None
-    calls: tuple[int | None, ...]
+    calls: tuple[int, ...]
     calls_label: str
 
 
@@ -68,6 +68,14 @@ def badges_of(version: Version, *, now: datetime) -> tuple[BadgeView, ...]:
     )
 
 
+def calls_label(hourly: Sequence[int]) -> str:
+    """The text equivalent of a chart of calls per hour."""
+    return (
+        f"Calls per hour over 24 hours: {sum(hourly)} in all, {max(hourly, default=0)} in the "
+        "busiest hour"
+    )
+
+
 def _card(model: Model, version: Version, figures: Figures | None, now: datetime) -> Card:
     hourly: Sequence[int] = figures.hourly if figures is not None else ()
     total = figures.calls_24h if figures is not None else 0
@@ -85,17 +93,24 @@ def _card(model: Model, version: Version, figures: Figures | None, now: datetime
         p50_ms=figures.p50_ms if figures is not None else None,
         success_share=figures.success_rate if figures is not None else None,
         calls=tuple(hourly) if total else (),
-        calls_label=f"Calls per hour over 24 hours, {total} in all",
+        calls_label=calls_label(hourly),
     )
 
 
 def cards_of(models: Iterable[Model]) -> tuple[Card, ...]:
     """Cards in the order given, figures in one query; without a current version, no card."""
-    listed = [(model, model.current) for model in models if model.current is not None]
-    figures = figures_for([model.name for model, _ in listed])
+    return cards_of_lists([models])[0]
+
+
+def cards_of_lists(lists: Iterable[Iterable[Model]]) -> tuple[tuple[Card, ...], ...]:
+    """Cards for several lists, figures of all of them in one query."""
+    listed = [
+        [(model, model.current) for model in models if model.current is not None]
+        for models in lists
+    ]
+    figures = figures_for(sorted({model.name for pairs in listed for model, _ in pairs}))
     now = timezone.now()
     return tuple(
-        _card(model, version, figures.get(model.name), now)
-        for model, version in listed
-        if version is not None
+        tuple(_card(model, version, figures.get(model.name), now) for model, version in pairs)
+        for pairs in listed
     )

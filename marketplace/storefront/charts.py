@@ -9,6 +9,7 @@ PADDING = 4
 DOT_RADIUS = 2.5
 TICKS = 4
 MINIMUM_POINTS = 2
+NOTE_WIDTH = 264
 
 
 def _number(value: float) -> str:
@@ -33,6 +34,8 @@ def _axis(width: int, height: int) -> str:
 
 
 def _not_enough(label: str, width: int, height: int) -> str:
+    # Words must not shrink with a wide drawing on a narrow screen.
+    width = min(width, NOTE_WIDTH)
     middle = (height - PADDING) // 2
     return (
         f"{_open(label + ': not enough data', width, height)}"
@@ -57,15 +60,17 @@ def sparkline_svg(
     label: str,
     width: int = 132,
     height: int = 36,
+    minimum_points: int = MINIMUM_POINTS,
 ) -> str:
     """An SVG line over evenly spaced values, oldest first; None is a gap (nothing measured).
 
     The vertical scale runs from zero (or the smallest value, if negative) to the largest, so that a
-    steady series reads as steady. Fewer than two measured values are drawn as "not enough data".
+    steady series reads as steady. Fewer measured values than `minimum_points` are drawn as "not
+    enough data"; a lone one is a dot.
     `label` is the text equivalent; it is escaped. Width and height are in CSS pixels.
     """
     measured = [value for value in values if value is not None]
-    if len(measured) < MINIMUM_POINTS:
+    if len(measured) < max(1, minimum_points):
         return _not_enough(label, width, height)
     low, high = min(0.0, *measured), max(measured)
     span = (high - low) or 1.0
@@ -98,18 +103,62 @@ def sparkline_svg(
     return f"{_open(label, width, height)}{_axis(width, height)}{''.join(drawn)}</svg>"
 
 
+def columns_svg(
+    counts: Sequence[int],
+    *,
+    label: str,
+    width: int = 132,
+    height: int = 36,
+    hints: Sequence[str] = (),
+) -> str:
+    """An SVG column per period for a count, oldest first; zero is bare axis.
+
+    Columns, not a line: a count belongs to its period and says nothing about the time between.
+    `hints` are shown on hover, one a column. Without any count it says "not enough data". `label`
+    is the text equivalent; both are escaped.
+    """
+    most = max(counts, default=0)
+    if most <= 0:
+        return _not_enough(label, width, height)
+    pitch = width / len(counts)
+    thick = max(1.0, pitch - 2)
+    full = height - PADDING - 1
+    drawn = []
+    for index, count in enumerate(counts):
+        x = _number(index * pitch + 1)
+        if count > 0:
+            tall = max(2.0, full * count / most)
+            kind = "chart-column-now" if index == len(counts) - 1 else "chart-column"
+            drawn.append(
+                f'<rect class="{kind}" x="{x}" y="{_number(full - tall)}" '
+                f'width="{_number(thick)}" height="{_number(tall)}"/>'
+            )
+        if hints:
+            drawn.append(_hint(x, thick, full, hints[index]))
+    return f"{_open(label, width, height)}{_axis(width, height)}{''.join(drawn)}</svg>"
+
+
+def _hint(x: str, thick: float, full: int, text: str) -> str:
+    return (
+        f'<rect class="chart-hint" x="{x}" y="0" width="{_number(thick)}" height="{full}">'
+        f"<title>{escape(text)}</title></rect>"
+    )
+
+
 def bars_svg(
     shares: Sequence[float | None],
     *,
     label: str,
     width: int = 264,
     height: int = 36,
+    hints: Sequence[str] = (),
 ) -> str:
     """An SVG bar per period for a share between 0 and 1 (uptime, success), oldest first.
 
     A full share is a full bar, anything less is shorter by two pixels at least, zero is a stub,
     and None (nothing measured) is an outline: shape tells the state without the colour. Without
-    any measured value the chart says "not enough data". `label` is the text equivalent, escaped.
+    any measured value the chart says "not enough data". `label` is the text equivalent, `hints` are
+    shown on hover, one a bar; both are escaped.
     """
     if not any(share is not None for share in shares):
         return _not_enough(label, width, height)
@@ -124,6 +173,8 @@ def bars_svg(
                 f'<rect class="chart-bar-none" x="{x}" y="0.5" '
                 f'width="{_number(thick)}" height="{full - 1}"/>'
             )
+            if hints:
+                bars.append(_hint(x, thick, full, hints[index]))
             continue
         kind = "chart-bar" if share >= 1 else "chart-bar-partial" if share > 0 else "chart-bar-down"
         tall = full if share >= 1 else min(full - 2.0, max(3.0, full * max(0.0, share)))
@@ -131,4 +182,6 @@ def bars_svg(
             f'<rect class="{kind}" x="{x}" y="{_number(full - tall)}" '
             f'width="{_number(thick)}" height="{_number(tall)}"/>'
         )
+        if hints:
+            bars.append(_hint(x, thick, full, hints[index]))
     return f"{_open(label, width, height)}{''.join(bars)}{_axis(width, height)}</svg>"

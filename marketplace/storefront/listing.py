@@ -17,12 +17,13 @@ FACETS = {
     "license": "Licence",
 }
 SORTS = {
-    "relevance": "relevance",
-    "calls": "calls",
+    "relevance": "best match",
+    "calls": "most called",
     "price": "price",
     "newest": "newest",
     "name": "name",
 }
+VIEWS = {"rows": "Rows", "cards": "Cards"}
 SINGLE = frozenset({"price"})
 TEXT_LIMIT = 200
 VALUES_LIMIT = 50
@@ -59,9 +60,10 @@ class Chip:
 
 
 @dataclass(frozen=True)
-class SortLink:
-    """A sort order with its address."""
+class SwitchLink:
+    """One of several ways to show the list (an order, rows or cards), with its address."""
 
+    key: str
     word: str
     url: str
     current: bool
@@ -136,29 +138,50 @@ def facet_groups(query: QueryDict, page: SearchPage) -> tuple[FacetGroup, ...]:
     )
 
 
-def chips(query: QueryDict, request: SearchRequest) -> tuple[Chip, ...]:
-    """What narrows the list now."""
+def chips(query: QueryDict, request: SearchRequest, page: SearchPage) -> tuple[Chip, ...]:
+    """What narrows the list now, in the words of the facets."""
     found = [Chip("search", request.text, address(query, q=[]))] if request.text else []
     for key, word in FACETS.items():
         if key in SINGLE:
             values: tuple[str, ...] = (request.price,) if request.price else ()
         else:
             values = _values(query, key)
+        words = {facet.value: facet.label for facet in page.facets.get(key, ())}
         found.extend(
-            Chip(word.lower(), value, _toggled(query, key, value, selected=True))
+            Chip(word.lower(), words.get(value, value), _toggled(query, key, value, selected=True))
             for value in values
         )
     return tuple(found)
 
 
-def sort_links(query: QueryDict, request: SearchRequest) -> tuple[SortLink, ...]:
-    """The orders a reader can choose."""
+def sort_links(query: QueryDict, request: SearchRequest) -> tuple[SwitchLink, ...]:
+    """The orders a reader can choose; without words to match, the most called come first."""
+    usual = "relevance" if request.text else "calls"
+    chosen = usual if request.sort == "relevance" else request.sort
     return tuple(
-        SortLink(
-            word, address(query, sort=[] if key == "relevance" else [key]), key == request.sort
-        )
+        SwitchLink(key, word, address(query, sort=[] if key == usual else [key]), key == chosen)
         for key, word in SORTS.items()
+        if key != "relevance" or request.text
     )
+
+
+def view_of(query: QueryDict) -> str:
+    """Whether the list is shown as `rows`, which compare well, or as `cards`."""
+    view = query.get("view", "rows")
+    return view if view in VIEWS else "rows"
+
+
+def view_links(query: QueryDict) -> tuple[SwitchLink, ...]:
+    """Rows or cards, on the same page of the same list."""
+    links = []
+    for key, word in VIEWS.items():
+        changed = query.copy()
+        changed.pop("view", None)
+        if key != "rows":
+            changed["view"] = key
+        url = f"/models?{changed.urlencode()}" if changed else "/models"
+        links.append(SwitchLink(key, word, url, key == view_of(query)))
+    return tuple(links)
 
 
 def page_address(query: QueryDict, number: int) -> str:

@@ -17,11 +17,13 @@ from marketplace.catalog.models import Badge, Check, Version
 from marketplace.gateway import queries as gateway
 from marketplace.mesh import queries as mesh
 from marketplace.mesh.models import Placement
-from marketplace.storefront.cards import badges_of
+from marketplace.gateway.queries import HourPoint
+from marketplace.storefront.cards import badges_of, calls_label
 from marketplace.storefront.pages import viewer_of
 from marketplace.storefront.schema_form import Field, filled, form_fields
 from marketplace.storefront.snippets import snippets
 from marketplace.storefront.tryit import Tried
+from marketplace.storefront.uptime import uptime
 
 TABS = {
     "overview": "Overview",
@@ -72,6 +74,12 @@ def page_url(version: Version, tab: str = "overview", **more: str) -> str:
 
 def _url_of(name: str, number: str) -> str:
     return f"/models/{name}?{urlencode({'version': number})}"
+
+
+def _tab_url_of(version: Version, tab: str) -> str:
+    """The same tab of another version; its number always stands in the address."""
+    query = {"version": version.number}
+    return f"/models/{version.model_id}?{urlencode(query if tab == 'overview' else {'tab': tab, **query})}"
 
 
 def tab_of(request: HttpRequest) -> str:
@@ -167,13 +175,35 @@ def _versions(version: Version, request: HttpRequest, tried: Tried | None) -> di
 def _diagnostics(version: Version, request: HttpRequest, tried: Tried | None) -> dict[str, Any]:
     found = gateway.diagnostics(version.model_id, version.number)
     hours = found.hours
+    up = uptime(version.pk)
+    calls = [hour.calls for hour in hours]
+    measured = [hour.p50_ms for hour in hours if hour.p50_ms is not None]
     return {
         "diagnostics": found,
-        "hourly_calls": [hour.calls for hour in hours] if any(hour.calls for hour in hours) else [],
+        "hourly_calls": calls,
+        "calls_label": calls_label(calls),
+        "calls_hints": [f"{hour.at:%H:%M} UTC: {_calls_words(hour)}" for hour in hours],
+        "busiest": max(calls, default=0),
         "hourly_success": [hour.served / hour.calls if hour.calls else None for hour in hours],
         "hourly_p50": [hour.p50_ms for hour in hours],
-        "calls_24h": sum(hour.calls for hour in hours),
+        "slowest_ms": max(measured, default=None),
+        "calls_24h": sum(calls),
+        "hourly_up": [hour.share for hour in up],
+        "up_hints": [
+            f"{hour.at:%H:%M} UTC: {hour.answered} of {hour.probes} probes answered" for hour in up
+        ],
+        "probes_24h": sum(hour.probes for hour in up),
+        "hours": [
+            (hour, probed)
+            for hour, probed in zip(hours, up, strict=True)
+            if hour.calls or probed.probes
+        ],
     }
+
+
+def _calls_words(hour: HourPoint) -> str:
+    words = f"{hour.calls} call{'' if hour.calls == 1 else 's'}"
+    return f"{words}, {hour.served} served" if hour.calls else words
 
 
 def _evidence(version: Version, request: HttpRequest, tried: Tried | None) -> dict[str, Any]:
@@ -186,7 +216,8 @@ def _evidence(version: Version, request: HttpRequest, tried: Tried | None) -> di
 
 def _overview(version: Version, request: HttpRequest, tried: Tried | None) -> dict[str, Any]:
     figures = gateway.figures_for([version.model_id]).get(version.model_id)
-    return {"readme": version.readme, "figures": figures}
+    label = calls_label(figures.hourly) if figures else ""
+    return {"readme": version.readme, "figures": figures, "calls_label": label}
 
 
 _BUILDERS: dict[str, Callable[[Version, HttpRequest, Tried | None], dict[str, Any]]] = {
@@ -221,6 +252,7 @@ def model_context(
     tab = "try-it" if tried is not None else tab_of(request)
     now = timezone.now()
     manifest = Manifest.model_validate(version.manifest)
+    versions = _seen_versions(version, request)
     return {
         "tab": tab,
         "tab_template": f"storefront/tabs/{tab.replace('-', '_')}.html",
@@ -230,12 +262,13 @@ def model_context(
                 word,
                 page_url(version, key),
                 key == tab,
-                len(_seen_versions(version, request)) if key == "versions" else None,
+                len(versions) if key == "versions" else None,
             )
             for key, word in TABS.items()
         ],
         "model": version.model,
         "version": version,
+        "switch": [(each, _tab_url_of(each, tab), each.pk == version.pk) for each in versions],
         "is_current": version.pk == version.model.current_id,
         "current_url": f"/models/{version.model_id}",
         "badges": badges_of(version, now=now),

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import orjson
+
 LINE_LENGTH = 120
 CHOICES_LIMIT = 100
 GIVEN_LIMIT = 1 << 20
@@ -238,9 +240,17 @@ def _no_constants(name: str) -> Any:
     raise ValueError(name)
 
 
+def _parsed(text: str) -> Any:
+    """The JSON value of a text. Raises ValueError, or RecursionError when it is too deep."""
+    # Its own reader ends at a fixed depth, where the standard one may exhaust the C stack.
+    orjson.loads(text)
+    # This one keeps integers of any size.
+    return json.loads(text, parse_constant=_no_constants)
+
+
 def _number(text: str, *, whole: bool) -> int | float:
     try:
-        value = json.loads(text, parse_constant=_no_constants)
+        value = _parsed(text)
     except (ValueError, RecursionError):
         value = None
     if isinstance(value, float) and whole and value.is_integer():
@@ -298,7 +308,7 @@ def _value(field: Field, text: str | None, file: bytes | None, given: str) -> An
     if field.kind in ("integer", "number"):
         return _number(text.strip(), whole=field.kind == "integer")
     try:
-        return json.loads(text, parse_constant=_no_constants)
+        return _parsed(text)
     except (ValueError, RecursionError) as error:
         place = (
             f" (line {error.lineno}, column {error.colno})"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Protocol
 
 from inframind.lib.problem import not_found
 from marketplace.catalog.models import Model
@@ -17,6 +17,10 @@ class Entry(Protocol):
     def position(self) -> int: ...
     @property
     def model(self) -> Model: ...
+    @property
+    def score(self) -> str: ...
+    @property
+    def figures(self) -> Mapping[str, Any]: ...
 
 
 class Shelf(Protocol):

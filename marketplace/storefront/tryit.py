@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
 from django.conf import settings
 from django.core.files.uploadedfile import UploadedFile
 from django.http import HttpRequest
@@ -111,7 +112,7 @@ def _call(version: Version, body: bytes, caller: Caller | None, remote_address: 
     )
     headers = {key.lower(): value for key, value in reply.headers.items()}
     latency_ms = _timed_ms(headers.get("server-timing", ""), (time.perf_counter() - started) * 1000)
-    document = json.loads(reply.document)
+    document = orjson.loads(reply.document)
     receipt = headers.get("inframind-receipt", "")
     if reply.status >= 400:
         return _from_problem(document, reply.status, latency_ms, receipt)

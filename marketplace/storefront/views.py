@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, BinaryIO, cast
 from uuid import UUID
 
@@ -19,11 +20,12 @@ from marketplace.catalog import queries as catalog
 from marketplace.catalog.services import register
 from marketplace.gateway import queries as gateway
 from marketplace.mesh import queries as mesh
+from marketplace.mesh.services import HOUSE_OPERATOR
 from marketplace.storefront import listing
-from marketplace.storefront.cards import cards_of
+from marketplace.storefront.cards import Card, cards_of, cards_of_lists
 from marketplace.storefront.model_page import blank_form, model_context
 from marketplace.storefront.pages import page_view, viewer_of
-from marketplace.storefront.shelves import source
+from marketplace.storefront.shelves import Shelf, source
 from marketplace.storefront.tryit import try_version
 
 HOME_CALL = "summarizer-v1"
@@ -65,6 +67,11 @@ def _part(
     return response
 
 
+def _shelves(shelves: Sequence[Shelf]) -> list[tuple[Shelf, tuple[Card, ...]]]:
+    cards = cards_of_lists([entry.model for entry in shelf.entries] for shelf in shelves)
+    return list(zip(shelves, cards, strict=True))
+
+
 @require_safe
 @page_view
 def home(request: HttpRequest) -> HttpResponse:
@@ -86,9 +93,7 @@ def home(request: HttpRequest) -> HttpResponse:
                 facet.count for facet in page.facets.get("price", ()) if facet.value == "free"
             ),
             "tasks": sum(1 for facet in page.facets.get("task", ()) if facet.count),
-            "shelves": [
-                (shelf, cards_of(entry.model for entry in shelf.entries)) for shelf in shelves
-            ],
+            "shelves": _shelves(shelves),
             "call": (
                 f"curl {settings.SITE_URL}/inference/v1/{HOME_CALL} \\\n"
                 "  -H 'Content-Type: application/json' \\\n"
@@ -110,11 +115,15 @@ def models(request: HttpRequest) -> HttpResponse:
         "page": page,
         "cards": cards_of(page.models),
         "facets": listing.facet_groups(query, page),
-        "chips": listing.chips(query, wanted),
+        "chips": listing.chips(query, wanted, page),
         "sorts": listing.sort_links(query, wanted),
+        "view": listing.view_of(query),
+        "views": listing.view_links(query),
+        # Clearing the filters keeps the way the list is shown.
+        "clear_url": listing.address(query, q=[], **{key: [] for key in listing.FACETS}),
         "kept": [
             (key, value)
-            for key in (*listing.FACETS, "sort")
+            for key in (*listing.FACETS, "sort", "view")
             for value in query.getlist(key)[: listing.VALUES_LIMIT]
         ],
         "previous_url": listing.page_address(query, page.page - 1) if page.page > 1 else "",
@@ -128,10 +137,7 @@ def models(request: HttpRequest) -> HttpResponse:
 @page_view
 def featured(request: HttpRequest) -> HttpResponse:
     """The five curated lists with their rules."""
-    shelves = [
-        (shelf, cards_of(entry.model for entry in shelf.entries)) for shelf in source().featured()
-    ]
-    return render(request, "storefront/featured.html", {"shelves": shelves})
+    return render(request, "storefront/featured.html", {"shelves": _shelves(source().featured())})
 
 
 @require_safe
@@ -139,8 +145,11 @@ def featured(request: HttpRequest) -> HttpResponse:
 def collection(request: HttpRequest, slug: str) -> HttpResponse:
     """One curated list, whole."""
     shelf = source().shelf(slug)
-    cards = cards_of(entry.model for entry in shelf.entries)
-    return render(request, "storefront/collection.html", {"shelf": shelf, "cards": cards})
+    cards = {card.name: card for card in cards_of(entry.model for entry in shelf.entries)}
+    placed = [
+        (entry, cards[entry.model.name]) for entry in shelf.entries if entry.model.name in cards
+    ]
+    return render(request, "storefront/collection.html", {"shelf": shelf, "placed": placed})
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -195,7 +204,9 @@ def publish(request: HttpRequest) -> HttpResponse:
 @page_view
 def nodes(request: HttpRequest) -> HttpResponse:
     """The servers of the mesh and what each runs."""
-    return render(request, "storefront/nodes.html", {"nodes": mesh.nodes()})
+    return render(
+        request, "storefront/nodes.html", {"nodes": mesh.nodes(), "house": HOUSE_OPERATOR}
+    )
 
 
 @require_safe

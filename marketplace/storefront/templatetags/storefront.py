@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -16,7 +16,8 @@ from django.utils.safestring import SafeString, mark_safe
 
 from inframind.lib.amounts import format_ifm
 from inframind.lib.glyph import glyph_svg
-from marketplace.storefront.charts import bars_svg, sparkline_svg
+from marketplace.mesh.models import Placement
+from marketplace.storefront.charts import bars_svg, columns_svg, sparkline_svg
 from marketplace.storefront.icons import icon_svg
 from marketplace.storefront.markdown import markdown_html
 
@@ -136,8 +137,25 @@ def moment(value: datetime.datetime | None) -> SafeString | str:
 
 
 @register.filter
+def clock(value: datetime.datetime | None) -> SafeString | str:
+    """A `<time>` with the second of the day in UTC, whole on hover; empty for None."""
+    if value is None:
+        return ""
+    exact = value.astimezone(datetime.UTC)
+    return format_html(
+        '<time datetime="{}" title="{}">{}</time>',
+        exact.isoformat(timespec="seconds").replace("+00:00", "Z"),
+        exact.strftime("%Y-%m-%d %H:%M:%S UTC"),
+        exact.strftime("%H:%M:%S"),
+    )
+
+
+@register.filter
 def milliseconds(value: float | None) -> SafeString | str:
-    """A latency with a readable unit (`0.8 ms`, `41 ms`, `1.2 s`); empty for None."""
+    """A latency with a readable unit (`0.8 ms`, `41 ms`, `1.2 s`); empty for None.
+
+    A whole number was measured in whole milliseconds: `3 ms`, and `<1 ms` for none.
+    """
     if value is None:
         return ""
     number, unit = (
@@ -145,6 +163,8 @@ def milliseconds(value: float | None) -> SafeString | str:
         if value >= 1000
         else (f"{value:.0f}", "ms")
         if value >= 10
+        else ("<1" if value == 0 else str(value), "ms")
+        if isinstance(value, int)
         else (f"{value:.1f}", "ms")
     )
     return format_html('{}<span class="unit">{}</span>', number, unit)
@@ -158,6 +178,12 @@ def percent(share: float | None) -> SafeString | str:
     tenths = math.floor(share * 1000 + 1e-9)
     text = str(tenths // 10) if tenths % 10 == 0 else f"{tenths / 10:.1f}"
     return format_html('{}<span class="unit">%</span>', text)
+
+
+@register.filter
+def loaded(placements: Iterable[Placement]) -> list[Placement]:
+    """The placements that are ready to serve."""
+    return [each for each in placements if each.state == Placement.State.READY]
 
 
 @register.filter
@@ -180,6 +206,14 @@ def data_size(size_bytes: int | None) -> str:
 
 
 @register.filter
+def memory_words(quantity: str) -> str:
+    """A memory quantity of a manifest, `128Mi`, as it is read: `128 MiB`."""
+    number = quantity.rstrip("KMGTPEi")
+    suffix = quantity[len(number) :]
+    return f"{number} {suffix}B" if suffix else f"{quantity} B"
+
+
+@register.filter
 def json_text(document: object) -> str:
     """A JSON document as indented text, keys in the order given."""
     return json.dumps(document, indent=2, ensure_ascii=False)
@@ -199,18 +233,43 @@ def render_markdown(text: str) -> SafeString:
 
 @register.simple_tag
 def sparkline(
-    values: Sequence[float | None], label: str, width: int = 132, height: int = 36
+    values: Sequence[float | None],
+    label: str,
+    width: int = 132,
+    height: int = 36,
+    minimum_points: int = 2,
 ) -> SafeString:
     """A line over time with its text equivalent; None is a gap."""
-    return mark_safe(sparkline_svg(values, label=label, width=width, height=height))  # noqa: S308
+    drawing = sparkline_svg(
+        values, label=label, width=width, height=height, minimum_points=minimum_points
+    )
+    return mark_safe(drawing)  # noqa: S308
+
+
+@register.simple_tag
+def columns(
+    counts: Sequence[int],
+    label: str,
+    width: int = 132,
+    height: int = 36,
+    hints: Sequence[str] = (),
+) -> SafeString:
+    """A column per period for a count, with its text equivalent."""
+    drawing = columns_svg(counts, label=label, width=width, height=height, hints=hints)
+    return mark_safe(drawing)  # noqa: S308
 
 
 @register.simple_tag
 def bars(
-    shares: Sequence[float | None], label: str, width: int = 264, height: int = 36
+    shares: Sequence[float | None],
+    label: str,
+    width: int = 264,
+    height: int = 36,
+    hints: Sequence[str] = (),
 ) -> SafeString:
     """A bar per period for a share between 0 and 1, with its text equivalent."""
-    return mark_safe(bars_svg(shares, label=label, width=width, height=height))  # noqa: S308
+    drawing = bars_svg(shares, label=label, width=width, height=height, hints=hints)
+    return mark_safe(drawing)  # noqa: S308
 
 
 @register.simple_tag(takes_context=True)

@@ -88,9 +88,12 @@ def tar_of(files: Mapping[str, bytes]) -> io.BytesIO:
     return stream
 
 
-def onnx_package(manifest: str = MANIFEST, **files: bytes) -> io.BytesIO:
+def onnx_package(
+    manifest: str = MANIFEST, *, files: Mapping[str, bytes] | None = None
+) -> io.BytesIO:
     """The echo package, with a changed manifest or further files."""
-    return tar_of({"model.yaml": manifest.encode(), "model.onnx": onnx_model(), **files})
+    content = {"model.yaml": manifest.encode(), "model.onnx": onnx_model()}
+    return tar_of({**content, **(files or {})})
 
 
 def python_package(

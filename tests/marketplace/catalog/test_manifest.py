@@ -101,19 +101,49 @@ def test_the_normalised_manifest_reads_back_as_itself() -> None:
         ("version: 1.0", "version: 1.0.0+b1", "/version", 2, "Build metadata"),
         ("name: echo-text", "name: Echo_Text", "/name", 1, "not a model name"),
         ("shape: []}]\n  out", "shape: [0]}]\n  out", "/tensors/inputs/0/shape", 9, "-1 for any"),
-        ("dtype: BYTES, shape: []}]\n  out", "dtyp: BYTES, shape: []}]\n  out", "/tensors/inputs/0/dtype", 9, "missing"),
-        ("{type: string, maxLength: 200}", "{type: strng}", "/input_schema/properties/text/type", 15, "strng"),
+        (
+            "dtype: BYTES, shape: []}]\n  out",
+            "dtyp: BYTES, shape: []}]\n  out",
+            "/tensors/inputs/0/dtyp",
+            9,
+            "'dtype'",
+        ),
+        (
+            "{type: string, maxLength: 200}",
+            "{type: strng}",
+            "/input_schema/properties/text/type",
+            15,
+            "strng",
+        ),
         ("{text: hello}", "{text: 3}", "/examples/0/input/text", 22, "input schema"),
         ("{echo: hello}", "{echo: 3}", "/examples/0/output/echo", 23, "output schema"),
         ("license: MIT", "license: MIT\nexpires_at: soon", "/expires_at", 5, "unix seconds"),
-        ("license: MIT", "license: MIT\npricing: {per_request_fee: -1}", "/pricing/per_request_fee", 5, "amount"),
+        (
+            "license: MIT",
+            "license: MIT\npricing: {per_request_fee: -1}",
+            "/pricing/per_request_fee",
+            5,
+            "amount",
+        ),
         ("license: MIT", "license: MIT\nport: 80", "", 1, "runtime container"),
-        ("license: MIT", "license: MIT\ncontainer: oci://a.example/b:latest", "/container", 5, "digest"),
+        (
+            "license: MIT",
+            "license: MIT\ncontainer: oci://a.example/b:latest",
+            "/container",
+            5,
+            "digest",
+        ),
         ("runtime: onnx", "runtime: python", "", 1, "has no tensors"),
-        ("license: MIT", "license: MIT\naccess: {public: true, allow_list: [0x5aaeb6053f3e94c9b9a09f33669435e7ef1beaed]}", "/access", 5, "public: false"),
+        (
+            "license: MIT",
+            "license: MIT\naccess: {allow_list: [0x5aaeb6053f3e94c9b9a09f33669435e7ef1beaed]}",
+            "/access",
+            5,
+            "public: false",
+        ),
         ("license: MIT", "license: MIT\nexamples: []", "/examples", 22, "twice"),
     ],
-)  # fmt: skip
+)
 def test_an_error_names_place_line_and_remedy(
     old: str, new: str, pointer: str, line: int, words: str
 ) -> None:

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from ..mesh.conftest import mesh
+from ..mesh.conftest import mesh, private_mesh
 
-__all__ = ["mesh"]
+__all__ = ["mesh", "private_mesh"]
 
 Call = Callable[..., Any]
 

@@ -127,7 +127,7 @@ def test_what_a_model_raises_is_told_and_not_tried_elsewhere(call: Any) -> None:
     assert answer.json()["type"] == "/problems/model-failed"
     assert "ValueError: no vowels" in answer.json()["detail"]
     row = Call.objects.get()
-    assert (row.outcome, row.attempts, row.fee_base_units) == ("model-failed", 1, 0)
+    assert (row.outcome, row.attempts, int(row.fee_base_units)) == ("model-failed", 1, 0)
 
 
 def test_a_model_that_ends_its_process_fails_the_call_and_serves_the_next(call: Any) -> None:

@@ -6,6 +6,8 @@ import io
 import tarfile
 from typing import Any
 
+import numpy as np
+import onnx
 import yaml
 from onnx import TensorProto, helper
 
@@ -107,6 +109,20 @@ def unary_graph(operator: str) -> bytes:
     return serialized(graph)
 
 
+def mixed_graph() -> bytes:
+    """A graph that no library can open: it adds a list of FP32 to a constant text."""
+    value = helper.make_tensor_value_info
+    word = onnx.numpy_helper.from_array(np.array(["one"], dtype=object), "word")
+    graph = helper.make_graph(
+        [helper.make_node("Add", ["x", "word"], ["y"])],
+        "mixed",
+        [value("x", TensorProto.FLOAT, ["n"])],
+        [value("y", TensorProto.FLOAT, None)],
+        [word],
+    )
+    return serialized(graph)
+
+
 def serialized(graph: Any) -> bytes:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     return bytes(model.SerializeToString())
@@ -162,9 +178,11 @@ def list_doubler(name: str = "doubler-v1", **manifest: Any) -> Version:
     )
 
 
-def list_unary(name: str, operator: str, **manifest: Any) -> Version:
+def list_unary(name: str, operator: str, *, graph: bytes | None = None, **manifest: Any) -> Version:
     return list_version(
-        name, {"model.onnx": unary_graph(operator)}, **{"runtime": "onnx", **UNARY, **manifest}
+        name,
+        {"model.onnx": graph or unary_graph(operator)},
+        **{"runtime": "onnx", **UNARY, **manifest},
     )
 
 

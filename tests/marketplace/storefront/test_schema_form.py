@@ -120,8 +120,8 @@ def test_a_chosen_file_replaces_the_one_of_the_example() -> None:
         ("f/mode", "other", "“other” is no choice."),
         ("f/limits", "1\ntwo", "“two” is not a whole number."),
         ("j/options", "{", "This is not JSON (line 1, column 2)."),
-        ("j/options", "[NaN]", "This is not JSON."),
-        ("j/options", "[" * 100_000, "This is not JSON."),
+        ("j/options", "[NaN]", "This is not JSON (line 1, column 2)."),
+        ("j/options", "[" * 100_000, "This is not JSON (line 1, column 1026)."),
     ],
 )
 def test_what_cannot_be_read_is_told_beside_its_control(name: str, text: str, error: str) -> None:
