@@ -63,5 +63,5 @@ install: ## .venv with everything in it; takes no time while the requirements st
 	fi; \
 	echo "Installing into .venv (once for these requirements)"; \
 	$(BIN)/pip install --quiet --no-input --disable-pip-version-check -r requirements-dev.txt; \
-	$(BIN)/pip install --quiet --no-input --disable-pip-version-check --no-deps -e .; \
+	PYTHONWARNINGS=ignore $(BIN)/pip install --quiet --no-input --disable-pip-version-check --no-deps -e .; \
 	echo "$$wanted" > .venv/requirements.stamp

@@ -26,7 +26,7 @@ class StrictJSONParser(BaseParser):
         media_type: str | None = None,
         parser_context: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Raises a ``Problem``: 413 above ``DATA_UPLOAD_MAX_MEMORY_SIZE``, 400 for what is no JSON."""
+        """Raises a ``Problem``: 413 above ``DATA_UPLOAD_MAX_MEMORY_SIZE``, 400 for no JSON."""
         limit_bytes = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
         body = stream.read(limit_bytes + 1)
         if len(body) > limit_bytes:

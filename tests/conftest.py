@@ -10,6 +10,7 @@ import pytest
 from inframind.devstack.triton import Node
 from tests import servers
 
+
 @pytest.fixture(scope="session")
 def triton_nodes() -> list[dict[str, Any]]:
     """node-a, node-b and sandbox, running, as entries of ``settings.TRITON_NODES`` (set, too).

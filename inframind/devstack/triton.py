@@ -52,6 +52,7 @@ class Node:
             "sandbox": self.is_sandbox,
             "control_header": CONTROL_HEADER,
             "control_secret": self.secret,
+            "isolation": self.isolation,
         }
 
     def begin(self) -> None:

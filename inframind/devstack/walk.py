@@ -120,6 +120,10 @@ class Walk:
         self._infra("register", "--model", _shown(package / "model.yaml"))
         self._infra("model", "show", NAME)
         self._infra("call", "--model", NAME, "celsius:=37.5")
+        self.stack.say("\nA call that has its price, under a budget; only an answer costs:")
+        self._infra(
+            "call", "--model", "language-id-v1", "--budget", "0.05IFM", "text=Wo ist der Bahnhof?"
+        )
 
     def _infra(self, *arguments: str) -> None:
         self.stack.say(f"\n$ infra {' '.join(arguments)}")

@@ -14,8 +14,13 @@ from inframind.lib.cid import CHUNK_BYTES, FAN_OUT, Cid, parse_cid
 from inframind.lib.dagpb import MAX_BLOCK_BYTES
 from inframind.storage.dag import BlockReader
 from inframind.storage.errors import ContentNotFound, HashMismatch, StoreUnavailable
-from inframind.storage.local import require_cid, staging_directory
-from inframind.storage.packages import PackageLimits, StoredPackage, read_package
+from inframind.storage.local import staging_directory, sweep_staging
+from inframind.storage.packages import (
+    PackageLimits,
+    StoredPackage,
+    read_package,
+    require_cid,
+)
 from inframind.storage.tar import Readable
 
 # The client's own patch of requests passes what urllib3 is about to refuse; it goes without.
@@ -30,15 +35,17 @@ WRITE_TIMEOUT_SECONDS: Final = 300.0
 class IpfsStore(BlockReader):
     """Packages on an IPFS node, pinned there while they are kept.
 
-    `api` is a multiaddr or an http(s) URL without a path; `staging` a directory for one upload at
-    a time per caller. Blocks that the node returns are hashed like any others.
+    `api` is a multiaddr or an http(s) URL without a path; `root` a directory of this machine with
+    `staging/` (uploads under way) and `pinned/` (a mark for each package that was sent, since the
+    node's other pins are not ours to remove). Blocks from the node are hashed like any others.
     """
 
     def __init__(
-        self, api: str, *, staging: Path, read_timeout_seconds: float = READ_TIMEOUT_SECONDS
+        self, api: str, *, root: Path, read_timeout_seconds: float = READ_TIMEOUT_SECONDS
     ) -> None:
         self._address = multiaddr_of(api)
-        self._staging = staging
+        self._staging = root / "staging"
+        self._pinned = root / "pinned"
         self._read_timeout_seconds = read_timeout_seconds
         self._threads = threading.local()
 
@@ -63,6 +70,9 @@ class IpfsStore(BlockReader):
             package = read_package(stream, limits=limits, emit=_drop, copy=copy)
             open_file.close()
             require_cid(package, expected_cid)
+            # Marked first: a process that dies while sending leaves something to sweep.
+            self._pinned.mkdir(parents=True, exist_ok=True)
+            (self._pinned / package.cid).touch()
             self._upload(content, package.cid)
         return package
 
@@ -81,6 +91,21 @@ class IpfsStore(BlockReader):
         """Unpins the package, so that the node may collect it; raises StoreUnavailable."""
         with contextlib.suppress(ContentNotFound), self._node_errors():
             self._client.pin.rm(_checked(cid), timeout=self._read_timeout_seconds)
+        with contextlib.suppress(ContentNotFound):
+            (self._pinned / _checked(cid)).unlink(missing_ok=True)
+
+    def kept(self) -> Iterator[tuple[str, float]]:
+        """Yields the CID of each package sent from here and when, in unix seconds."""
+        if self._pinned.is_dir():
+            for mark in self._pinned.iterdir():
+                with contextlib.suppress(FileNotFoundError):
+                    yield mark.name, mark.stat().st_mtime
+
+    def collect(self) -> int:
+        """Sweeps abandoned uploads; the blocks are the node's to collect, so the answer is 0."""
+        if self._staging.is_dir():
+            sweep_staging(self._staging)
+        return 0
 
     def load_block(self, cid: Cid) -> bytes:
         """Fetches a block from the node, unchecked; raises ContentNotFound, StoreUnavailable."""

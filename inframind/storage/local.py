@@ -16,8 +16,13 @@ from typing import Final
 
 from inframind.lib.cid import Cid, parse_cid
 from inframind.storage.dag import BlockReader
-from inframind.storage.errors import CidMismatch, ContentNotFound
-from inframind.storage.packages import PackageLimits, StoredPackage, read_package
+from inframind.storage.errors import ContentNotFound
+from inframind.storage.packages import (
+    PackageLimits,
+    StoredPackage,
+    read_package,
+    require_cid,
+)
 from inframind.storage.tar import Readable
 
 _ABANDONED_SECONDS: Final = 24 * 3600
@@ -69,10 +74,27 @@ class LocalStore(BlockReader):
             mark = self._mark(cid)
             gone = set(mark.read_text().split())
             mark.unlink()
-            for other in self._packages.iterdir():
-                gone.difference_update(other.read_text().split())
-            for block in gone:
+            for block in gone - self._listed():
                 self._path(parse_cid(block)).unlink(missing_ok=True)
+
+    def kept(self) -> Iterator[tuple[str, float]]:
+        """Yields the CID of each package and when it was last stored, in unix seconds."""
+        for mark in self._packages.iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                yield mark.name, mark.stat().st_mtime
+
+    def collect(self) -> int:
+        """Deletes blocks that a lost process left without a package; returns their number."""
+        sweep_staging(self._staging)
+        listed = self._listed()
+        loose = [path for path in self._blocks.glob("*/*/*") if path.name not in listed]
+        with self._locked():
+            # Read again where nothing can be committed: a package may have come for them since.
+            listed = self._listed()
+            gone = [path for path in loose if path.name not in listed]
+            for path in gone:
+                path.unlink(missing_ok=True)
+        return len(gone)
 
     def load_block(self, cid: Cid) -> bytes:
         """Returns the bytes of a block file, unchecked; raises ContentNotFound."""
@@ -107,6 +129,14 @@ class LocalStore(BlockReader):
                     target.unlink(missing_ok=True)
                 raise
 
+    def _listed(self) -> set[str]:
+        """The blocks of every kept package."""
+        found: set[str] = set()
+        for mark in self._packages.iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                found.update(mark.read_text().split())
+        return found
+
     def _path(self, cid: Cid) -> Path:
         shard = cid.digest.hex()
         return self._blocks / shard[:2] / shard[2:4] / str(cid)
@@ -125,26 +155,25 @@ class LocalStore(BlockReader):
             yield
 
 
-def require_cid(package: StoredPackage, expected_cid: str | None) -> None:
-    """Raises CidMismatch when a CID is expected and the package has another."""
-    if expected_cid is not None and parse_cid(expected_cid) != parse_cid(package.cid):
-        raise CidMismatch(expected_cid, package.cid)
-
-
 @contextlib.contextmanager
 def staging_directory(parent: Path) -> Iterator[Path]:
     """Gives an empty directory that is gone afterwards; also sweeps those of dead processes."""
     parent.mkdir(parents=True, exist_ok=True)
-    for abandoned in parent.iterdir():
-        with contextlib.suppress(FileNotFoundError):
-            if time.time() - abandoned.stat().st_mtime > _ABANDONED_SECONDS:
-                shutil.rmtree(abandoned, ignore_errors=True)
+    sweep_staging(parent)
     directory = parent / uuid.uuid4().hex
     directory.mkdir()
     try:
         yield directory
     finally:
         shutil.rmtree(directory, ignore_errors=True)
+
+
+def sweep_staging(parent: Path) -> None:
+    """Removes the staging directories that dead processes left a day ago or earlier."""
+    for abandoned in parent.iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - abandoned.stat().st_mtime > _ABANDONED_SECONDS:
+                shutil.rmtree(abandoned, ignore_errors=True)
 
 
 def _write_durably(path: Path, data: bytes) -> None:

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from inframind.lib.cid import Emit, FileBuilder, Node, directory_tree
-from inframind.storage.errors import PackageRejected
+from inframind.lib.cid import Emit, FileBuilder, Node, directory_tree, parse_cid
+from inframind.storage.errors import CidMismatch, PackageRejected
 from inframind.storage.tar import Readable, TarMember, TarReader, too_large
 
 MAX_FILES: Final = 999
@@ -150,6 +150,12 @@ def read_package(
         for path, node in sorted(nodes, key=lambda item: item[0].encode())
     )
     return StoredPackage(str(root.cid), total_bytes, files)
+
+
+def require_cid(package: StoredPackage, expected_cid: str | None) -> None:
+    """Raises CidMismatch when a CID is expected and the package has another."""
+    if expected_cid is not None and parse_cid(expected_cid) != parse_cid(package.cid):
+        raise CidMismatch(expected_cid, package.cid)
 
 
 def checked_path(member: TarMember, limits: PackageLimits) -> str | None:

@@ -1,10 +1,12 @@
 """References to packages that live elsewhere: reading them, and fetching the two kinds we fetch."""
 
+import contextlib
 import re
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final, Protocol
+from typing import Final
 from urllib.parse import urljoin, urlsplit
 
 import requests
@@ -15,14 +17,13 @@ from urllib3.response import BaseHTTPResponse
 from inframind.lib.cid import parse_cid
 from inframind.storage.errors import ReferenceRefused
 from inframind.storage.guard import UrlRefused, check_public_url
-from inframind.storage.packages import PackageLimits, StoredPackage
 from inframind.storage.tar import READ_BYTES, Readable
 
 MAX_REDIRECTS: Final = 5
 CONNECT_TIMEOUT_SECONDS: Final = 5.0
 SILENCE_TIMEOUT_SECONDS: Final = 15.0
 TIME_LIMIT_SECONDS: Final = 300.0
-MAX_REFERENCE_CHARACTERS: Final = 512
+MAX_REFERENCE_CHARACTERS: Final = 400
 
 _ARWEAVE_ID: Final = re.compile(r"[A-Za-z0-9_-]{43}", re.ASCII)
 _OCI_HOST: Final = r"[a-z0-9](?:[a-z0-9.-]{0,252}[a-z0-9])?(?::[0-9]{1,5})?"
@@ -61,14 +62,6 @@ class Gateways:
     arweave: str = ""
 
 
-class Keeper(Protocol):
-    """The half of a store that takes a package in."""
-
-    def add_package(
-        self, stream: Readable, *, limits: PackageLimits, expected_cid: str | None = None
-    ) -> StoredPackage: ...
-
-
 def parse_reference(text: str) -> Reference:
     """Reads `ipfs://<CID>`, `ar://<txid>`, `https://…` or `oci://host/name@sha256:…`.
 
@@ -104,24 +97,20 @@ def parse_reference(text: str) -> Reference:
             return Reference(ReferenceKind.OCI, f"{image['name']}@{image['digest']}")
 
 
-def fetch_reference(
+@contextlib.contextmanager
+def open_reference(
     uri: str,
     *,
-    expected_cid: str,
     gateways: Gateways,
     allow_loopback: bool,
-    store: Keeper,
-    limits: PackageLimits,
     time_limit_seconds: float = TIME_LIMIT_SECONDS,
-) -> StoredPackage:
-    """Fetches the tar behind an `ar://` or `https://` reference once and stores its package.
+) -> Iterator[Readable]:
+    """Gives the bytes behind an `ar://` or `https://` reference, to be read once.
 
     Every hop must pass the guard (`allow_loopback` lets this machine pass, and plain http there).
-    The content must hash to `expected_cid`. Raises ReferenceRefused, PackageRejected and
-    CidMismatch; then nothing stays.
+    Raises ReferenceRefused, on reading too. What the bytes are is for the reader to check.
     """
     reference = parse_reference(uri)
-    _cid_text(expected_cid)
     if reference.kind is ReferenceKind.ARWEAVE:
         if not gateways.arweave:
             raise ReferenceRefused(
@@ -140,8 +129,7 @@ def fetch_reference(
     with _session(allow_loopback) as session:
         response = _follow(session, url, allow_loopback=allow_loopback, deadline=deadline)
         with response:
-            body = _Body(response.raw, deadline)
-            return store.add_package(body, limits=limits, expected_cid=expected_cid)
+            yield _Body(response.raw, deadline)
 
 
 def _session(allow_loopback: bool) -> HTTPSession:

@@ -48,10 +48,18 @@ class Store(Protocol):
         """Stops keeping a package; unknown ones are no error."""
         ...
 
+    def kept(self) -> Iterator[tuple[str, float]]:
+        """Yields the CID of every package kept and when it was last stored, in unix seconds."""
+        ...
+
+    def collect(self) -> int:
+        """Removes what lost processes left behind; returns how many blocks that were."""
+        ...
+
 
 def get_store() -> Store:
     """Returns the configured store: IPFS when `IPFS_API` is set, else the embedded one."""
     root = Path(settings.STORE_DIR)
     if settings.IPFS_API:
-        return IpfsStore(settings.IPFS_API, staging=root / "staging")
+        return IpfsStore(settings.IPFS_API, root=root)
     return LocalStore(root)

@@ -8,6 +8,7 @@ from django.conf import settings
 from rest_framework import serializers
 
 from inframind.lib.amounts import format_ifm
+from inframind.storage.references import MAX_REFERENCE_CHARACTERS
 from marketplace.catalog.models import Model, Verification, Version
 
 
@@ -140,7 +141,9 @@ class RegisterSerializer(serializers.Serializer[Any]):
     """A tar in ``package``, or a ``reference`` with the ``cid`` that its content must hash to."""
 
     package = serializers.FileField(required=False, help_text="The package as tar, plain or gzip.")
-    reference = serializers.CharField(required=False, max_length=512, help_text="ar:// or https://")
+    reference = serializers.CharField(
+        required=False, max_length=MAX_REFERENCE_CHARACTERS, help_text="ar:// or https://"
+    )
     cid = serializers.CharField(required=False, max_length=128)
     name = serializers.CharField(required=False, max_length=63)
     version = serializers.CharField(required=False, max_length=64)

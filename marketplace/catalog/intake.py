@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import IO, Any
 
 from django.conf import settings
 from django.db import connection, transaction
 
+from inframind.lib.cid import parse_cid
 from inframind.lib.problem import Problem, Violation
 from inframind.storage import errors
-from inframind.storage.packages import PackageLimits, StoredPackage
-from inframind.storage.references import Gateways, fetch_reference
+from inframind.storage.packages import (
+    PackageLimits,
+    StoredPackage,
+    read_package,
+    require_cid,
+)
+from inframind.storage.references import Gateways, open_reference
 from inframind.storage.store import Store, get_store
-from inframind.storage.tar import Readable, TarReader
+from inframind.storage.tar import Readable, too_large
 from marketplace.catalog import contents, manifest
 from marketplace.catalog.manifest import Manifest, parse_manifest
 from marketplace.catalog.models import Version
@@ -24,6 +31,7 @@ from marketplace.catalog.models import Version
 README = "README.md"
 README_MAX_BYTES = 512 << 10
 _COPY_BYTES = 1 << 20
+UNCLAIMED_SECONDS = 24 * 3600
 
 
 @dataclass(frozen=True)
@@ -47,114 +55,135 @@ def limits() -> PackageLimits:
 
 
 @contextlib.contextmanager
-def seekable(stream: Readable) -> Iterator[IO[bytes]]:
+def uploaded(stream: Readable) -> Iterator[IO[bytes]]:
     """The stream itself, or a copy on disk of one that can be read only once."""
     if getattr(stream, "seekable", lambda: False)():
         yield stream  # type: ignore[misc]
         return
+    with _spooled(stream) as spool:
+        yield spool
+
+
+@contextlib.contextmanager
+def fetched(reference: str) -> Iterator[IO[bytes]]:
+    """What an ``ar://`` or ``https://`` reference leads to, fetched once, on disk.
+
+    Raises ``Problem``.
+    """
+    with contextlib.ExitStack() as opened:
+        with (
+            _translated(),
+            open_reference(
+                reference,
+                gateways=Gateways(arweave=settings.ARWEAVE_GATEWAY),
+                allow_loopback=settings.ALLOW_LOOPBACK_NODES,
+            ) as body,
+        ):
+            spool = opened.enter_context(_spooled(body))
+        yield spool
+
+
+@contextlib.contextmanager
+def _spooled(stream: Readable) -> Iterator[IO[bytes]]:
     most = settings.PACKAGE_MAX_BYTES + settings.PACKAGE_MAX_FILES * 8192
     with tempfile.TemporaryFile() as spool:
         while piece := stream.read(_COPY_BYTES):
             if spool.tell() > most:
-                raise _refusal(
-                    errors.PackageRejected(
-                        "too_large",
-                        "The upload is larger than any package may be.",
-                        "Leave out what the model does not need.",
-                    )
-                )
+                raise _refusal(too_large(settings.PACKAGE_MAX_BYTES))
             spool.write(piece)
         spool.seek(0)
         yield spool
 
 
-def peek_manifest(stream: IO[bytes]) -> Manifest:
-    """The manifest of a tar stream without storing anything; the stream is rewound.
+def checked_cid(text: str) -> str:
+    """The CID that a publisher declares, in its one spelling; raises ``Problem``."""
+    try:
+        return str(parse_cid(text)) if text else ""
+    except ValueError as error:
+        raise Problem(
+            "invalid-request",
+            f"cid: {error}",
+            status=422,
+            remedy="Send the CID of the package as a CIDv1, or leave it out of an upload.",
+        ) from None
 
-    Raises ``Problem`` like ``take_in``.
+
+def peek_manifest(stream: IO[bytes], *, expected_cid: str) -> Manifest:
+    """The manifest of a tar stream, held against every rule of packages, with nothing stored.
+
+    The stream is rewound. Raises ``Problem``.
     """
+    text = bytearray()
+
+    def copy(path: str) -> Callable[[bytes], object]:
+        return keep_start if path == manifest.FILE_NAME else len
+
+    def keep_start(piece: bytes) -> None:
+        # One byte too many is enough for the reader to refuse it.
+        text.extend(piece[: manifest.MAX_BYTES + 1 - len(text)])
+
     with _translated():
-        reader = TarReader(stream, limit_bytes=settings.PACKAGE_MAX_BYTES * 2)
-        found = None
-        for member in reader:
-            if member.path.removeprefix("./") == manifest.FILE_NAME and not member.is_directory:
-                found = b""
-                for piece in reader.content():
-                    found += piece
-                    if len(found) > manifest.MAX_BYTES:
-                        break
-        stream.seek(0)
-        if found is None:
-            contents.locate_manifest(())
-            raise AssertionError("unreachable: no manifest among no files")
-    return parse_manifest(found)
+        package = read_package(stream, limits=limits(), emit=lambda cid, block: None, copy=copy)
+        require_cid(package, expected_cid or None)
+        contents.locate_manifest(package.files)
+    stream.seek(0)
+    return parse_manifest(bytes(text))
 
 
-def store_stream(stream: Readable, *, expected_cid: str) -> StoredPackage:
+def store(stream: IO[bytes], *, expected_cid: str) -> StoredPackage:
     """Stores an upload. Raises ``Problem``, and then nothing of it stays."""
     with _translated():
         return get_store().add_package(stream, limits=limits(), expected_cid=expected_cid or None)
 
 
-def store_reference(reference: str, *, expected_cid: str) -> StoredPackage:
-    """Fetches a reference once and stores it. Raises ``Problem``, and then nothing of it stays."""
-    if not expected_cid:
-        raise Problem(
-            "cid-required",
-            "A reference is taken only with the CID of its content.",
-            status=422,
-            remedy='Send it as "cid"; `infra` and `ipfs add --cid-version=1` print it.',
-        )
-    with _translated():
-        return fetch_reference(
-            reference,
-            expected_cid=expected_cid,
-            gateways=Gateways(arweave=settings.ARWEAVE_GATEWAY),
-            allow_loopback=settings.ALLOW_LOOPBACK_NODES,
-            store=get_store(),
-            limits=limits(),
-        )
-
-
 def read_in(package: StoredPackage) -> Intake:
     """Reads and checks a stored package. Raises ``Problem``; what is stored stays as it is."""
-    store = get_store()
+    kept = get_store()
     with _translated():
         contents.locate_manifest(package.files)
         try:
-            text = store.read_bytes(package.cid, manifest.FILE_NAME, limit_bytes=manifest.MAX_BYTES)
+            text = kept.read_bytes(package.cid, manifest.FILE_NAME, limit_bytes=manifest.MAX_BYTES)
         except errors.ContentTooLarge as error:
             raise _manifest_too_large(error) from error
         declared = parse_manifest(text)
-        contents.check_contents(declared, package.files, lambda path: store.open(package.cid, path))
-        return Intake(package, declared, _readme(store, package))
+        contents.check_contents(declared, package.files, lambda path: kept.open(package.cid, path))
+        return Intake(package, declared, _readme(kept, package))
 
 
-def keep(stream: IO[bytes] | None, package: StoredPackage) -> None:
+def keep(stream: IO[bytes], package: StoredPackage) -> None:
     """Makes sure, under the content's lock, that nobody's failed registration took it away."""
     lock_content(package.cid)
-    store = get_store()
-    if store.exists(package.cid):
-        return
-    if stream is None:
-        raise Problem(
-            "try-again",
-            "The package was removed while it was being registered.",
-            status=409,
-            remedy="Send it again.",
-            retry_safe=True,
-        )
-    stream.seek(0)
-    store_stream(stream, expected_cid=package.cid)
+    with _translated():
+        kept = get_store().exists(package.cid)
+    if not kept:
+        stream.seek(0)
+        store(stream, expected_cid=package.cid)
 
 
-def discard(cid: str) -> None:
-    """Removes stored content that no version refers to."""
+def discard(cid: str) -> bool:
+    """Removes stored content that no version refers to; says whether it did."""
     with transaction.atomic():
         lock_content(cid)
-        if not Version.objects.filter(cid=cid).exists():
-            with contextlib.suppress(errors.StorageError):
-                get_store().delete(cid)
+        if Version.objects.filter(cid=cid).exists():
+            return False
+        with contextlib.suppress(errors.StorageError):
+            get_store().delete(cid)
+            return True
+        return False
+
+
+def sweep_packages() -> tuple[int, int]:
+    """Removes what a process lost between storing and registering left a day ago or earlier.
+
+    Returns how many packages, and how many single blocks beside them, are gone. Safe beside
+    registrations: ``discard`` and ``keep`` hold the same lock.
+    """
+    kept = get_store()
+    packages = 0
+    for cid, stored_at in kept.kept():
+        if time.time() - stored_at > UNCLAIMED_SECONDS:
+            packages += discard(cid)
+    return packages, kept.collect()
 
 
 def lock_content(cid: str) -> None:
@@ -163,7 +192,7 @@ def lock_content(cid: str) -> None:
         cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 7))", [cid])
 
 
-def _readme(store: Store, package: StoredPackage) -> str:
+def _readme(kept: Store, package: StoredPackage) -> str:
     sizes = {file.path: file.size_bytes for file in package.files}
     if README not in sizes:
         return ""
@@ -174,7 +203,7 @@ def _readme(store: Store, package: StoredPackage) -> str:
             "Shorten it, or link to the long form.",
             README,
         )
-    data = store.read_bytes(package.cid, README, limit_bytes=README_MAX_BYTES)
+    data = kept.read_bytes(package.cid, README, limit_bytes=README_MAX_BYTES)
     return data.decode("utf-8", "replace").replace("\0", "�")
 
 

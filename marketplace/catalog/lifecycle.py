@@ -1,9 +1,8 @@
-"""The stages of a version, how versions sort, and which one a call without a number gets."""
+"""The stages of a version, and how versions sort."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Final, Protocol, TypeVar
+from typing import Final
 
 from inframind.lib import semver
 
@@ -16,6 +15,8 @@ DELISTED: Final = "delisted"
 LIVE: Final = frozenset({ACTIVE, POPULAR})
 CALLABLE: Final = frozenset({ACTIVE, POPULAR, DEPRECATED})
 
+RELEASE_MARK: Final = "~"  # ends the key of a release, and sorts above every pre-release
+
 _NEXT: Final = {
     PENDING: frozenset({ACTIVE, DELISTED}),
     ACTIVE: frozenset({POPULAR, DEPRECATED, DELISTED}),
@@ -23,18 +24,6 @@ _NEXT: Final = {
     DEPRECATED: frozenset({ACTIVE, DELISTED}),
     DELISTED: frozenset({PENDING}),
 }
-
-
-class Standing(Protocol):
-    """What the choice needs to know of a version."""
-
-    @property
-    def number(self) -> str: ...
-    @property
-    def state(self) -> str: ...
-
-
-V = TypeVar("V", bound=Standing)
 
 
 def may_become(state: str, after: str) -> bool:
@@ -47,7 +36,7 @@ def precedence(number: str) -> str:
     version = semver.Version.parse(number)
     core = ".".join(map(_counted, (version.major, version.minor, version.patch)))
     if not version.prerelease:
-        return f"{core}~"
+        return f"{core}{RELEASE_MARK}"
     parts = (f"0{_counted(int(p))}" if p.isdigit() else f"1{p}" for p in version.prerelease)
     # A blank sorts below everything an identifier may hold, as the shorter list of them does.
     return f"{core}-{' '.join(parts)}"
@@ -56,18 +45,3 @@ def precedence(number: str) -> str:
 def _counted(number: int) -> str:
     digits = str(number)
     return f"{len(digits):02d}{digits}"
-
-
-def choose_current(versions: Iterable[V]) -> V | None:
-    """The version that stands for its model: the highest live release.
-
-    Where no release is live: the highest live pre-release, then the highest deprecated release,
-    then the highest deprecated pre-release; None when nothing can be called.
-    """
-    callable_ones = [version for version in versions if version.state in CALLABLE]
-    return max(callable_ones, key=_rank, default=None)
-
-
-def _rank(version: Standing) -> tuple[bool, bool, str]:
-    key = precedence(version.number)
-    return (version.state in LIVE, key.endswith("~"), key)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
-from django.db.models import BooleanField, Case, Prefetch, Value, When
-from django.db.models.functions import Now
+from django.db.models import Case, Prefetch, When
 
 from inframind.lib import semver
 from inframind.lib.problem import Problem, not_found
-from marketplace.catalog import lifecycle
 from marketplace.catalog.models import Badge, Model, Verification, Version
+from marketplace.catalog.ranking import best_first, unexpired
 from marketplace.catalog.search import Facet, SearchPage, SearchRequest, search
 from marketplace.catalog.tensorspec import Tensors
 from marketplace.catalog.visibility import may_see, visible
@@ -32,6 +32,17 @@ __all__ = [
     "versions_of",
     "visible",
 ]
+
+
+_CONTRACTS_KEPT = 1024
+# A call reads these and none of the long columns.
+_LIGHT = (
+    "number", "cid", "runtime", "state", "state_reason", "fee_base_units", "expires_at",
+    "deprecated_at", "sunset_at",
+    "model__name", "model__owner_id", "model__auth_required", "model__public",
+    "successor__number", "successor__model_id",
+)  # fmt: skip
+_LONG = ("manifest", "readme", "files")
 
 
 @dataclass(frozen=True)
@@ -57,6 +68,15 @@ class Servable:
     state: str
 
 
+@dataclass(frozen=True)
+class _Contract:
+    """The part of a manifest that calls are held against; shared, so never changed."""
+
+    input_schema: dict[str, Any]
+    output_schema: dict[str, Any]
+    tensors: Tensors | None
+
+
 def get_model(name: str, *, viewer: str | None) -> Model:
     """A model that the viewer may see, with its current version. Raises a 404 ``Problem``."""
     model = (
@@ -76,15 +96,18 @@ def get_version(name: str, number: str | None, *, viewer: str | None) -> Version
     A version that is not yet active is seen by its model's owner only.
     """
     model = get_model(name, viewer=viewer)
-    versions = Version.objects.select_related(
-        "model", "model__owner", "successor"
-    ).prefetch_related(Prefetch("badges", Badge.objects.select_related("evidence__verification")))
+    versions = (
+        Version.objects.filter(model=model)
+        .select_related("model", "model__owner", "successor")
+        .defer("model__search", *(f"successor__{column}" for column in _LONG))
+        .prefetch_related(
+            Prefetch("badges", Badge.objects.select_related("evidence__verification"))
+        )
+    )
     if number is None:
-        version = model.current and versions.filter(pk=model.current.pk).first()
-        if version is None:
-            version = versions.filter(model=model).order_by("-precedence").first()
+        version = best_first(versions).first()
     else:
-        version = versions.filter(model=model, number=_number(name, number)).first()
+        version = versions.filter(number=_number(name, number)).first()
     hidden = version is not None and version.state == Version.State.PENDING
     if version is None or (hidden and model.owner_id != viewer):
         raise _unknown(name, number)
@@ -96,6 +119,7 @@ def versions_of(model: Model) -> list[Version]:
     return list(
         Version.objects.filter(model=model)
         .select_related("successor")
+        .defer(*_LONG, *(f"successor__{column}" for column in _LONG))
         .prefetch_related("badges__evidence")
         .order_by("-precedence", "-created_at")
     )
@@ -118,34 +142,21 @@ def servable(name: str, number: str | None, *, viewer: str | None) -> Servable:
     Raises ``Problem``: 404 unknown or not the viewer's to see, 410 expired by the database's clock
     or delisted, 409 ``not-active`` to the owner of a pending version.
     """
-    versions = Version.objects.filter(may_see(viewer, "model__"), model=name).select_related(
-        "model", "successor"
+    versions = (
+        Version.objects.filter(may_see(viewer, "model__"), model=name)
+        .select_related("model", "successor")
+        .only(*_LIGHT)
+        .annotate(expired=Case(When(unexpired(), then=False), default=True))
     )
     if number is None:
-        versions = versions.order_by("-precedence")
+        # Where nothing can be called, the best of the rest says why.
+        version = best_first(versions).first()
     else:
-        versions = versions.filter(number=_number(name, number))
-    candidates = list(
-        versions.annotate(
-            expired=Case(
-                When(expires_at__lte=Now(), then=Value(True)),
-                default=Value(False),
-                output_field=BooleanField(),
-            )
-        ).defer("readme", "files")
-    )
-    if number is None:
-        usable = [version for version in candidates if not version.expired]
-        version = lifecycle.choose_current(usable) or lifecycle.choose_current(candidates)
-        # Nothing callable: the highest says why.
-        version = version or (candidates[0] if candidates else None)
-    else:
-        version = candidates[0] if candidates else None
+        version = versions.filter(number=_number(name, number)).first()
     if version is None:
         raise _unknown(name, number)
     _require_callable(version, viewer, number)
-    tensors = version.manifest.get("tensors")
-    declared = Tensors.model_validate(tensors) if tensors else None
+    contract = _contract(version.pk)
     model = version.model
     return Servable(
         version_id=version.pk,
@@ -156,15 +167,27 @@ def servable(name: str, number: str | None, *, viewer: str | None) -> Servable:
         auth_required=model.auth_required,
         public=model.public,
         fee_base_units=int(version.fee_base_units),
-        input_schema=version.manifest["input_schema"],
-        output_schema=version.manifest["output_schema"],
-        tensors=declared,
+        input_schema=contract.input_schema,
+        output_schema=contract.output_schema,
+        tensors=contract.tensors,
         runtime=version.runtime,
-        max_batch_size=declared.max_batch_size if declared else 0,
+        max_batch_size=contract.tensors.max_batch_size if contract.tensors else 0,
         deprecated_at=version.deprecated_at,
         sunset_at=version.sunset_at,
         successor_number=_successor(version),
         state=version.state,
+    )
+
+
+@lru_cache(maxsize=_CONTRACTS_KEPT)
+def _contract(version_id: UUID) -> _Contract:
+    """What a version's manifest promises; it never changes, so it is read once a process."""
+    manifest = Version.objects.values_list("manifest", flat=True).get(pk=version_id)
+    tensors = manifest.get("tensors")
+    return _Contract(
+        input_schema=manifest["input_schema"],
+        output_schema=manifest["output_schema"],
+        tensors=Tensors.model_validate(tensors) if tensors else None,
     )
 
 

@@ -14,7 +14,6 @@ from inframind.identity.caller import Caller
 from inframind.identity.models import Wallet
 from inframind.lib import names
 from inframind.lib.problem import Problem, Violation
-from inframind.storage.packages import StoredPackage
 from marketplace.catalog import intake, lifecycle, manifest, review
 from marketplace.catalog.manifest import Manifest
 from marketplace.catalog.models import AccessPolicy, Model, Terms, Verification, Version
@@ -54,40 +53,35 @@ def register(
             status=422,
             remedy="See /api/docs/ for both forms.",
         )
+    if reference and not expected_cid:
+        raise Problem(
+            "cid-required",
+            "A reference is taken only with the CID of its content.",
+            status=422,
+            remedy='Send it as "cid"; `infra` and `ipfs add --cid-version=1` print it.',
+        )
+    expected_cid = intake.checked_cid(expected_cid)
     _check_daily_quota(publisher)
-    if stream is None:
-        package = intake.store_reference(reference, expected_cid=expected_cid)
-        return _register(publisher, package, None, reference, name, version, caller)
-    with intake.seekable(stream) as source:
+    opened = intake.fetched(reference) if stream is None else intake.uploaded(stream)
+    with opened as source:
         if settings.IPFS_API:
             # What IPFS has seen once cannot be unseen, so this is decided before anything is sent.
-            _refuse_private_on_ipfs(_overridden(intake.peek_manifest(source), name, version))
-        package = intake.store_stream(source, expected_cid=expected_cid)
-        return _register(publisher, package, source, "", name, version, caller)
-
-
-def _register(
-    publisher: Wallet,
-    package: StoredPackage,
-    source: IO[bytes] | None,
-    reference: str,
-    name: str,
-    version: str,
-    caller: Caller | None,
-) -> Registration:
-    try:
-        with transaction.atomic():
-            # Locked from here on: another one's refusal of the same content cannot discard it.
-            intake.keep(source, package)
-            taken = intake.read_in(package)
-            declared = _overridden(taken.manifest, name, version)
-            if caller is not None:
-                caller.require("publish", declared.name)
-            _refuse_private_on_ipfs(declared)
-            return _create(publisher, replace(taken, manifest=declared), reference)
-    except BaseException:
-        intake.discard(package.cid)
-        raise
+            peeked = intake.peek_manifest(source, expected_cid=expected_cid)
+            _refuse_private_on_ipfs(_overridden(peeked, name, version))
+        package = intake.store(source, expected_cid=expected_cid)
+        try:
+            with transaction.atomic():
+                # Locked from here on: another's refusal of the same content cannot discard it.
+                intake.keep(source, package)
+                taken = intake.read_in(package)
+                declared = _overridden(taken.manifest, name, version)
+                if caller is not None:
+                    caller.require("publish", declared.name)
+                _refuse_private_on_ipfs(declared)
+                return _create(publisher, replace(taken, manifest=declared), reference)
+        except BaseException:
+            intake.discard(package.cid)
+            raise
 
 
 def _overridden(declared: Manifest, name: str, version: str) -> Manifest:
@@ -218,6 +212,8 @@ def _create(publisher: Wallet, taken: intake.Intake, reference: str) -> Registra
             remedy="Publish the change under the next number.",
             extra={"published_cid": existing.cid, "sent_cid": package.cid},
         )
+    # Again, now that this wallet's other registrations wait or are counted.
+    _check_daily_quota(publisher)
     _check_replaces(model, declared)
     if new_model:
         AccessPolicy.objects.create(

@@ -12,6 +12,7 @@ from django.db.models.functions import Now
 
 from marketplace.catalog.manifest import TASKS
 from marketplace.catalog.models import Badge, Model, Version
+from marketplace.catalog.standing import choose_unexpired
 from marketplace.catalog.visibility import visible
 
 PAGE_SIZE = 20
@@ -68,6 +69,7 @@ def matching(request: SearchRequest, *, viewer: str | None) -> QuerySet[Model]:
 
 def search(request: SearchRequest, *, viewer: str | None) -> SearchPage:
     """One page of what is found; a page beyond the last is the last one."""
+    choose_unexpired()
     found = matching(request, viewer=viewer)
     total = found.count()
     pages = max(1, math.ceil(total / PAGE_SIZE))
@@ -81,8 +83,10 @@ def search(request: SearchRequest, *, viewer: str | None) -> SearchPage:
 def with_current(models: QuerySet[Model]) -> QuerySet[Model]:
     """Adds what a card shows, in three queries however many models there are."""
     badges = Badge.objects.select_related("evidence")
-    return models.select_related("current", "owner").prefetch_related(
-        Prefetch("current__badges", badges)
+    return (
+        models.select_related("current", "owner")
+        .defer("search", "current__manifest", "current__readme", "current__files")
+        .prefetch_related(Prefetch("current__badges", badges))
     )
 
 

@@ -12,12 +12,14 @@ from inframind.identity.models import Wallet
 from inframind.lib.addresses import checksum_address
 from inframind.lib.problem import Problem
 from marketplace.catalog import lifecycle, review
+from marketplace.catalog.intake import lock_content, sweep_packages
 from marketplace.catalog.models import AccessPolicy, CodeReview, Model, Terms, Verification, Version
 from marketplace.catalog.registration import Registration, register
 from marketplace.catalog.standing import (
     OPEN_RUNS,
     activate,
     choose_current,
+    choose_unexpired,
     delist,
     deprecate,
     locked_version,
@@ -33,6 +35,7 @@ __all__ = [
     "activate",
     "change_access",
     "change_terms",
+    "choose_unexpired",
     "delist",
     "deprecate",
     "refresh_current",
@@ -40,6 +43,7 @@ __all__ = [
     "request_verification",
     "review_code",
     "set_calls_30d",
+    "sweep_packages",
     "verify",
     "verify_next",
 ]
@@ -119,7 +123,7 @@ def review_code(*, version: Version, reviewer: Wallet, verdict: str, note: str =
     """Records a verdict on the version's bytes, wherever they are listed.
 
     Approval queues the verification of every pending version of these bytes; refusal delists those
-    that are live. Raises ``Problem`` 409 when the version ships no code, 403 for one's own code.
+    that are live. Raises ``Problem`` 409 when the version ships no code.
     """
     if version.runtime != Version.Runtime.PYTHON:
         raise Problem(
@@ -130,10 +134,13 @@ def review_code(*, version: Version, reviewer: Wallet, verdict: str, note: str =
         )
     if verdict not in CodeReview.Verdict.values:
         raise unusable(f"A verdict is one of {', '.join(CodeReview.Verdict.values)}.")
-    same = Version.objects.select_for_update(no_key=True).filter(
-        cid=version.cid, runtime=Version.Runtime.PYTHON
-    )
-    found = list(same.order_by("id"))
+    # A registration of these bytes either sees this verdict or is seen by it.
+    lock_content(version.cid)
+    same = Version.objects.filter(cid=version.cid, runtime=Version.Runtime.PYTHON)
+    # Models before versions, as everywhere, and in one order.
+    names = sorted(set(same.values_list("model_id", flat=True)))
+    list(Model.objects.select_for_update(no_key=True).filter(pk__in=names).order_by("pk"))
+    found = list(same.select_for_update(no_key=True).order_by("id"))
     done = CodeReview.objects.create(
         cid=version.cid, verdict=verdict, note=note.strip(), reviewer=reviewer
     )

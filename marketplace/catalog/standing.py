@@ -6,13 +6,14 @@ from datetime import datetime
 
 from django.contrib.postgres.search import SearchVector
 from django.db import transaction
-from django.db.models import Value
+from django.db.models import Exists, OuterRef, Value
 from django.db.models.expressions import Combinable
 from django.db.models.functions import Now
 
 from inframind.lib.problem import Problem
 from marketplace.catalog import lifecycle, signals
 from marketplace.catalog.models import Model, Verification, Version
+from marketplace.catalog.ranking import best_first, callable_now
 from marketplace.catalog.registration import replaced_versions
 
 OPEN_RUNS = (Verification.State.QUEUED, Verification.State.RUNNING)
@@ -67,6 +68,20 @@ def refresh_current(*, name: str) -> None:
     choose_current(name)
 
 
+def choose_unexpired() -> int:
+    """Lets an older version stand for each model whose current one has expired since.
+
+    Returns how many models that were. Whoever lists models calls it first, so that a list neither
+    shows what expired nor lacks what is still valid.
+    """
+    others = Version.objects.filter(callable_now(), model=OuterRef("pk"))
+    late = Model.objects.filter(Exists(others), current__expires_at__lte=Now())
+    names = list(late.values_list("pk", flat=True))
+    for name in names:
+        refresh_current(name=name)
+    return len(names)
+
+
 def take_down(version: Version, reason: str) -> None:
     version.state = Version.State.DELISTED
     version.state_reason = reason
@@ -83,10 +98,9 @@ def take_down(version: Version, reason: str) -> None:
 
 def choose_current(name: str) -> None:
     model = Model.objects.select_for_update(no_key=True).get(pk=name)
-    versions = Version.objects.filter(model=model)
-    unexpired = versions.exclude(expires_at__lte=Now())
     # An expired one still stands for its model when there is no other: its owner sees why.
-    chosen = lifecycle.choose_current(unexpired) or lifecycle.choose_current(versions)
+    callable_ones = Version.objects.filter(model=model, state__in=sorted(lifecycle.CALLABLE))
+    chosen = best_first(callable_ones).first()
     model.current = chosen
     model.search = None if chosen is None else _search_vector(model, chosen)
     model.save(update_fields=["current", "search"])

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from celery import shared_task
 
-from marketplace.catalog import verification
+from marketplace.catalog import services, verification
 
 # The beat comes again, so a message that waited this long has a younger twin.
 _MESSAGE_EXPIRES_SECONDS = 15
@@ -23,3 +23,15 @@ def verify_pending() -> None:
 def verify(verification_id: str) -> None:
     """Does one run, unless another worker has it."""
     verification.verify(verification_id=UUID(verification_id))
+
+
+@shared_task(name="catalog.choose_unexpired")  # type: ignore[untyped-decorator]
+def choose_unexpired() -> None:
+    """Lets an older version stand for a model whose current one expired."""
+    services.choose_unexpired()
+
+
+@shared_task(name="catalog.sweep_packages")  # type: ignore[untyped-decorator]
+def sweep_packages() -> None:
+    """Removes stored packages that no version refers to."""
+    services.sweep_packages()

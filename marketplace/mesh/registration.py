@@ -14,10 +14,9 @@ from urllib.parse import urlsplit
 from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.utils import timezone
-from eth_account import Account
-from eth_account.messages import encode_defunct
 
 from inframind.identity.models import Wallet
+from inframind.identity.signatures import signer_of
 from inframind.lib.problem import Problem, Violation
 from inframind.storage.guard import UrlRefused, check_public_url
 from marketplace.mesh import client
@@ -163,14 +162,10 @@ def _use(operator: Wallet, nonce: str) -> NodeChallenge:
 
 
 def _check_signature(challenge: NodeChallenge, signature: str) -> None:
-    message = encode_defunct(text=challenge_text(challenge))
     try:
-        octets = bytes.fromhex(signature.removeprefix("0x"))
-        if len(octets) != 65:
-            raise ValueError("a signature has 65 bytes")
-        signer = Account.recover_message(message, signature=octets)
-    except Exception:
-        raise _invalid("/signature", "This is no EIP-191 signature of the text.") from None
+        signer = signer_of(challenge_text(challenge), signature)
+    except ValueError as error:
+        raise _invalid("/signature", f"EIP-191 over the text is needed: {error}.") from None
     if signer != challenge.operator_id:
         raise _invalid(
             "/signature", f"The challenge was signed by {signer}, not by {challenge.operator_id}."

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
 from uuid import UUID
 
 from celery import shared_task
+from celery.signals import worker_ready
 from django.conf import settings
 from redis import Redis
 
@@ -12,6 +14,12 @@ from marketplace.mesh import services
 from marketplace.mesh.probing import forget_old_probes
 
 _PROBE_LEASE_SECONDS = 30.0
+
+
+@worker_ready.connect  # type: ignore[untyped-decorator]
+def know_configured_nodes(**_: Any) -> None:
+    """A starting worker makes the nodes of the settings known; nobody has to ask for it."""
+    services.sync_configured_nodes()
 
 
 @shared_task(name="mesh.probe_nodes", expires=5)  # type: ignore[untyped-decorator]

@@ -7,6 +7,7 @@ from html import escape
 
 PADDING = 4
 DOT_RADIUS = 2.5
+WIDTH_PER_DOT_PIXEL = 144
 TICKS = 4
 MINIMUM_POINTS = 2
 NOTE_WIDTH = 264
@@ -75,6 +76,8 @@ def sparkline_svg(
     low, high = min(0.0, *measured), max(measured)
     span = (high - low) or 1.0
     base = height - PADDING - 1
+    # A wide drawing is scaled down on a narrow screen, its dots with it.
+    radius = _number(max(DOT_RADIUS, width / WIDTH_PER_DOT_PIXEL))
     step = (width - 2 * PADDING) / max(1, len(values) - 1)
     points = [
         None
@@ -88,7 +91,9 @@ def sparkline_svg(
         first, last = run[0], run[-1]
         if len(run) == 1:
             x, y = first
-            drawn.append(f'<circle class="chart-now" cx="{_number(x)}" cy="{_number(y)}" r="1.5"/>')
+            drawn.append(
+                f'<circle class="chart-now" cx="{_number(x)}" cy="{_number(y)}" r="{radius}"/>'
+            )
             continue
         drawn.append(
             f'<path class="chart-area" d="M{path}L{_number(last[0])} {base}'
@@ -98,7 +103,7 @@ def sparkline_svg(
     if now is not None:
         drawn.append(
             f'<circle class="chart-now" cx="{_number(now[0])}" cy="{_number(now[1])}" '
-            f'r="{DOT_RADIUS}"/>'
+            f'r="{radius}"/>'
         )
     return f"{_open(label, width, height)}{_axis(width, height)}{''.join(drawn)}</svg>"
 

@@ -15,9 +15,9 @@ from marketplace.catalog import queries as catalog
 from marketplace.catalog.manifest import Manifest
 from marketplace.catalog.models import Badge, Check, Version
 from marketplace.gateway import queries as gateway
+from marketplace.gateway.queries import HourPoint
 from marketplace.mesh import queries as mesh
 from marketplace.mesh.models import Placement
-from marketplace.gateway.queries import HourPoint
 from marketplace.storefront.cards import badges_of, calls_label
 from marketplace.storefront.pages import viewer_of
 from marketplace.storefront.schema_form import Field, filled, form_fields
@@ -78,8 +78,8 @@ def _url_of(name: str, number: str) -> str:
 
 def _tab_url_of(version: Version, tab: str) -> str:
     """The same tab of another version; its number always stands in the address."""
-    query = {"version": version.number}
-    return f"/models/{version.model_id}?{urlencode(query if tab == 'overview' else {'tab': tab, **query})}"
+    tabbed = {} if tab == "overview" else {"tab": tab}
+    return f"/models/{version.model_id}?{urlencode({**tabbed, 'version': version.number})}"
 
 
 def tab_of(request: HttpRequest) -> str:

@@ -30,9 +30,6 @@ def problem_page(request: HttpRequest, problem: Problem) -> HttpResponse:
         {"problem": problem, "request_id": request.META.get("REQUEST_ID", "")},
         status=problem.status,
     )
-    if getattr(request, "htmx", False):
-        # The reader asked for a part of a page: only a fresh page has room for this one.
-        response.headers["HX-Refresh"] = "true"
     for name, value in problem.headers.items():
         response.headers[name] = value
     return response

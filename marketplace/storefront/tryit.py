@@ -23,6 +23,7 @@ from marketplace.gateway import loop, pipeline
 from marketplace.storefront.schema_form import Field, read_form, with_violations
 
 GRACE_SECONDS = 5
+SIGN_REMEDY = "Paste a token that may call models into the field."
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,8 @@ def _from_problem(
     violations = problem.get("violations", ())
     detail = str(problem.get("detail", ""))
     seconds = problem.get("retry_after_seconds")
+    # A program sends a header; a reader has a field.
+    remedy = SIGN_REMEDY if status == 401 else str(problem.get("remedy", ""))
     return Answer(
         ok=False,
         status=status,
@@ -86,7 +89,7 @@ def _from_problem(
         receipt=receipt,
         title=str(problem.get("title", "The call failed")),
         detail=detail,
-        remedy=f"Try again in {seconds} s." if seconds else str(problem.get("remedy", "")),
+        remedy=f"Try again in {seconds} s." if seconds else remedy,
         charged=bool(problem.get("charged", False)),
         violations=tuple(each for each in violations if isinstance(each, Mapping)),
         token_error=detail if status in (401, 403) else "",

@@ -57,15 +57,16 @@ document.addEventListener("click", (event) => {
   const copyButton = target.closest("[data-copy], [data-copy-from]");
   if (copyButton) copy(copyButton);
   if (target.closest("[data-theme-switch]")) nextTheme();
-  const sheet = document.querySelector("[data-sheet][open]");
-  if (sheet && !target.closest("[data-sheet]")) sheet.open = false;
+  for (const open of document.querySelectorAll("[data-sheet][open], [data-menu][open]")) {
+    if (!open.contains(target)) open.open = false;
+  }
 });
 
 document.addEventListener("keydown", (event) => {
-  const sheet = document.querySelector("[data-sheet][open]");
-  if (event.key === "Escape" && sheet) {
-    sheet.open = false;
-    sheet.querySelector("summary").focus();
+  const open = document.querySelector("[data-sheet][open], [data-menu][open]");
+  if (event.key === "Escape" && open) {
+    open.open = false;
+    open.querySelector("summary").focus();
   }
   const typing = event.target instanceof Element && event.target.closest("input, textarea, select, [contenteditable]");
   if (event.key !== "/" || typing || event.ctrlKey || event.metaKey || event.altKey) return;
@@ -97,4 +98,37 @@ document.addEventListener("htmx:beforeSwap", (event) => {
   }
 });
 
+/* The list changes, the boxes around it stay: what the reader opened stays open, and the search
+   box says what the address says unless somebody is typing in it. */
+let filtersWereOpen = false;
+document.addEventListener("htmx:beforeSwap", () => {
+  const filters = document.querySelector(".facets-toggle");
+  filtersWereOpen = Boolean(filters && filters.open);
+});
+document.addEventListener("htmx:afterSettle", (event) => {
+  const filters = document.querySelector(".facets-toggle");
+  if (!filters || !filtersWereOpen || filters.open) return;
+  filters.open = true;
+  const source = event.detail.requestConfig && event.detail.requestConfig.elt;
+  const same = source && source.id && document.getElementById(source.id);
+  if (same && filters.contains(same)) same.focus({ preventScroll: true });
+});
+document.addEventListener("htmx:pushedIntoHistory", () => {
+  const words = new URLSearchParams(location.search).get("q") || "";
+  for (const box of document.querySelectorAll("main [data-search]")) {
+    if (document.activeElement !== box) box.value = words;
+  }
+});
+
+/* On a narrow screen the tabs scroll sideways: the current one is brought into view. */
+function showTab() {
+  const row = document.querySelector(".tabs");
+  const tab = row && row.querySelector("[aria-current]");
+  if (!tab) return;
+  const hidden = tab.offsetLeft + tab.offsetWidth - row.offsetLeft - row.clientWidth;
+  if (hidden > 0) row.scrollLeft = hidden + tab.offsetWidth / 2;
+}
+document.addEventListener("htmx:afterSettle", showTab);
+
+showTab();
 showTheme();

@@ -1,4 +1,4 @@
-"""A marketplace of its own for whole stories: real web server, worker and clock on a database apart.
+"""A marketplace for whole stories: real web server, worker and clock on a database of their own.
 
 The first test that asks starts it, every worker uses it, and it ends with the run. It is spoken to
 as people and programs do: over HTTP, with the ``infra`` command and with management commands.
@@ -88,11 +88,16 @@ class Market:
 
     def token(self, wallet: str, *actions: str, models: tuple[str, ...] = ()) -> str:
         """A fresh token of the wallet, minted as an operator does it."""
-        wanted = [word for action in actions for word in ("--action", action)]
-        narrowed = [word for model in models for word in ("--model", model)]
-        ran = self.manage("mint_token", "--wallet", wallet, *wanted, *narrowed)
+        ran = self.manage(*_minting(wallet, *actions, models=models))
         assert ran.status == 0, ran.stderr
         return ran.line
+
+    def tokens(self, *wanted: tuple[str, ...]) -> list[str]:
+        """A fresh token for each wallet with its actions, all minted by one process."""
+        return self.domain(
+            "from django.core.management import call_command\n"
+            + "".join(f"call_command(*{_minting(*each)!r})\n" for each in wanted)
+        ).split()
 
     def infra(self, *arguments: str, token: str = "", home: Path | None = None) -> Ran:
         """The ``infra`` command, in a shell that knows nothing but server and token."""
@@ -151,11 +156,14 @@ class Market:
                 document: dict[str, Any] = http.get(f"/api/v1/models/{name}/versions/1.0.0").json()
                 if document.get("state") == state:
                     return document
-                assert time.monotonic() < deadline, document
+                said = {key: document.get(key) for key in ("state", "state_reason", "detail")}
+                assert time.monotonic() < deadline, said
                 time.sleep(0.2)
 
     def approve(self, reference: str, *, by: str = STAFF, note: str = "Read in full.") -> Ran:
-        return self.manage("review_version", reference, "--approve", "--reviewer", by, "--note", note)
+        return self.manage(
+            "review_version", reference, "--approve", "--reviewer", by, "--note", note
+        )
 
     def example(self, name: str, index: int = 0) -> tuple[Any, Any]:
         """Input and golden output of a published example."""
@@ -211,21 +219,34 @@ class Market:
 
     def _stocked(self) -> Self:
         """With three real models, verified, and the lists counted."""
-        token = self.token(PUBLISHER, "publish", "invoke", "manage")
+        [token] = self.domain(
+            "from django.core.management import call_command\n"
+            "from inframind.identity.models import Wallet\n"
+            "from marketplace.mesh import services\n"
+            "services.sync_configured_nodes()\n"
+            "services.probe_all()\n"
+            f"staff = Wallet.objects.of({STAFF!r})\n"
+            "staff.is_staff = True\n"
+            "staff.save()\n"
+            f"call_command(*{_minting(PUBLISHER, 'publish', 'invoke', 'manage')!r})\n"
+        ).split()
         stocked = type(self)(**{**asdict(self), "publisher_token": token})
         for name in SEEDED:
             stocked.register(Path(self.packages[name]))
-        stocked.domain(
-            "from inframind.identity.models import Wallet\n"
-            f"wallet = Wallet.objects.of({STAFF!r})\n"
-            "wallet.is_staff = True\n"
-            "wallet.save()\n"
-        )
         assert stocked.approve("summarizer-v1@1.0.0").status == 0
         for name in SEEDED:
             stocked.await_state(name)
         assert stocked.manage("refresh_lists").status == 0
         return stocked
+
+
+def _minting(wallet: str, *actions: str, models: tuple[str, ...] = ()) -> list[str]:
+    return [
+        "mint_token",
+        f"--wallet={wallet}",
+        *(f"--action={action}" for action in actions),
+        *(f"--model={model}" for model in models),
+    ]
 
 
 def tar_of(folder: Path, path: Path) -> Path:

@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 from django import template
@@ -16,6 +17,7 @@ from django.utils.safestring import SafeString, mark_safe
 
 from inframind.lib.amounts import format_ifm
 from inframind.lib.glyph import glyph_svg
+from marketplace.catalog.manifest import TASKS
 from marketplace.mesh.models import Placement
 from marketplace.storefront.charts import bars_svg, columns_svg, sparkline_svg
 from marketplace.storefront.icons import icon_svg
@@ -64,10 +66,14 @@ def icon(name: str, size: int = 16) -> SafeString:
     return mark_safe(icon_svg(name, size_px=size))  # noqa: S308
 
 
+# A glyph depends on its seed alone, and a page draws the same few again and again.
+_drawn = lru_cache(maxsize=4096)(glyph_svg)
+
+
 @register.simple_tag
 def glyph(seed: str, size: int = 40, label: str = "") -> SafeString:
     """The mesh drawn from a CID or an address, `size` CSS pixels square; decorative unlabelled."""
-    drawing = mark_safe(glyph_svg(seed, size_px=size, label=label))  # noqa: S308
+    drawing = mark_safe(_drawn(seed, size_px=size, label=label))  # noqa: S308
     hidden = "" if label else mark_safe(' aria-hidden="true"')
     return format_html('<span class="glyph-frame"{}>{}</span>', hidden, drawing)
 
@@ -203,6 +209,12 @@ def data_size(size_bytes: int | None) -> str:
             return f"{size:.0f} {unit}" if unit == "B" or size >= 10 else f"{size:.1f} {unit}"
         size /= 1024
     return f"{size:.1f} GiB"
+
+
+@register.filter
+def task_word(task: str) -> str:
+    """A task as the facets name it."""
+    return TASKS.get(task, task.replace("-", " ").capitalize())
 
 
 @register.filter

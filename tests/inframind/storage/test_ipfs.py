@@ -29,7 +29,7 @@ _FILES = {
 
 
 def _ipfs(kubo: KuboNode, tmp_path: Path, **options: float) -> IpfsStore:
-    return IpfsStore(kubo.api, staging=tmp_path / "staging", **options)
+    return IpfsStore(kubo.api, root=tmp_path, **options)
 
 
 def test_ipfs_and_the_embedded_store_give_one_cid_and_one_export(
@@ -112,7 +112,7 @@ def test_missing_content_silence_and_a_dead_node_are_told_apart(
     with pytest.raises(StoreUnavailable, match="in time"):
         ipfs.files(cid)
     kubo.hang.set()
-    dead = IpfsStore("http://127.0.0.1:1", staging=tmp_path / "staging")
+    dead = IpfsStore("http://127.0.0.1:1", root=tmp_path)
     with pytest.raises(StoreUnavailable, match="IPFS_API"):
         dead.exists(cid)
 

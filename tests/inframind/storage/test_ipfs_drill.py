@@ -62,7 +62,7 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def test_js_ipfs_computes_the_cids_that_we_compute(
     api: str, store: LocalStore, tmp_path: Path
 ) -> None:
-    ipfs = IpfsStore(api, staging=tmp_path / "staging", read_timeout_seconds=5)
+    ipfs = IpfsStore(api, root=tmp_path, read_timeout_seconds=5)
     stored = ipfs.add_package(io.BytesIO(package(_FILES)), limits=PackageLimits())
     assert stored == store.add_package(io.BytesIO(package(_FILES)), limits=PackageLimits())
     assert ipfs.exists(stored.cid)

@@ -1,9 +1,8 @@
-"""Pure rules: precedence, the current version, tolerance, generation."""
+"""Pure rules: precedence, tolerance, generation."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -41,32 +40,6 @@ def test_precedence_sorts_as_bytes_in_semver_order(left: str, right: str) -> Non
 def test_the_longest_version_fits_its_column() -> None:
     longest = "1.0.0-" + ".".join(["1"] * 29)
     assert (len(longest), len(lifecycle.precedence(longest)) <= 255) == (63, True)
-
-
-@dataclass(frozen=True)
-class Standing:
-    number: str
-    state: str
-
-
-@pytest.mark.parametrize(
-    ("standings", "chosen"),
-    [
-        ([("1.0.0", "active"), ("2.0.0-rc.1", "active")], "1.0.0"),
-        ([("1.9.0", "active"), ("1.10.0", "popular")], "1.10.0"),
-        ([("1.0.0", "active"), ("2.0.0", "pending")], "1.0.0"),
-        ([("1.0.0", "active"), ("2.0.0", "deprecated")], "1.0.0"),
-        ([("1.0.0-rc.1", "active"), ("0.9.0", "deprecated")], "1.0.0-rc.1"),
-        ([("1.0.0", "deprecated"), ("2.0.0", "delisted")], "1.0.0"),
-        ([("1.0.0", "pending"), ("2.0.0", "delisted")], None),
-        ([], None),
-    ],
-)
-def test_the_current_version_is_the_highest_live_release(
-    standings: list[tuple[str, str]], chosen: str | None
-) -> None:
-    found = lifecycle.choose_current([Standing(*each) for each in standings])
-    assert (found.number if found else None) == chosen
 
 
 @given(documents)

@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marketplace.storefront.charts import bars_svg, sparkline_svg
+from marketplace.storefront.charts import bars_svg, columns_svg, sparkline_svg
 
 values = st.lists(st.none() | st.floats(0, 1e9, allow_nan=False), max_size=40)
 
@@ -67,3 +67,32 @@ def test_every_series_gives_well_formed_svg_inside_its_box(series: list[float | 
             assert 0 <= x <= 120
             assert 0 <= y <= 36
     _parsed(bars_svg([None if v is None else min(v, 1.0) for v in series], label="x"))
+
+
+def test_a_lone_value_is_a_dot_where_one_is_enough() -> None:
+    svg = sparkline_svg([None, 3.0, None], label="ms", minimum_points=1)
+    assert svg.count("<circle") == 1
+    assert "not enough data" not in svg
+
+
+def test_a_column_stands_for_each_period_that_counted_something() -> None:
+    parsed = _parsed(columns_svg([0, 1, 4], label="Calls", width=30, height=37, hints="abc"))
+    columns = [bar for bar in parsed.iter("rect") if bar.get("class") != "chart-hint"]
+    assert [float(bar.get("height") or 0) for bar in columns] == [8.0, 32.0]
+    hints = [
+        bar.findtext("title") for bar in parsed.iter("rect") if bar.get("class") == "chart-hint"
+    ]
+    assert hints == ["a", "b", "c"]
+
+
+def test_columns_without_any_count_say_so() -> None:
+    assert "not enough data" in columns_svg([0, 0], label="Calls")
+    assert "not enough data" in columns_svg([], label="Calls")
+
+
+@given(st.lists(st.integers(0, 10**12), max_size=40))
+def test_every_count_gives_a_well_formed_column_inside_its_box(counts: list[int]) -> None:
+    parsed = _parsed(columns_svg(counts, label="x", width=120, height=36))
+    for bar in parsed.iter("rect"):
+        assert 0 <= float(bar.get("y") or 0) <= 36
+        assert 0 < float(bar.get("height") or 0) <= 36

@@ -74,7 +74,7 @@ def test_the_address_of_the_list_is_its_state(client: Client, activated: Publish
     activated(PAID)
     page = _text(client, "/models?price=paid")
     assert re.findall(r'<h2><a href="/models/([a-z-]+)"', page) == ["paid-echo"]
-    assert 'aria-label="Remove price paid"' in page
+    assert 'aria-label="Remove price Paid per call"' in page
     assert _text(client, "/models?q=nothing-like-this").count("No model fits") == 1
 
 
