@@ -61,9 +61,10 @@ def main(out: Path) -> None:
         "rows": rows,
     }
     (out / "gateway.json").write_text(json.dumps(report, indent=2) + "\n")
-    failed = sum(int(row["failed"]) for row in rows)
+    failed = [row for row in rows if row["failed"]]
     if failed:
-        raise SystemExit(f"{failed} requests failed, the first: {rows[-1]['first_failure']}")
+        count = sum(row["failed"] for row in failed)
+        raise SystemExit(f"{count} requests failed, the first: {failed[0]['first_failure']}")
 
 
 def current(name: str) -> Any:

@@ -85,7 +85,7 @@ TEMPLATES = [
 ]
 
 _database = env.postgres("DATABASE_URL")
-# Under ASGI each request has a thread of its own: without a pool each would log in anew.
+# There are more threads than connections worth keeping; without a pool each would log in.
 _pool_connections = env.integer("DATABASE_POOL_CONNECTIONS", 10)
 if _pool_connections:
     _database["OPTIONS"]["pool"] = {"min_size": 1, "max_size": _pool_connections, "timeout": 5}
@@ -163,7 +163,6 @@ IPFS_API = env.text("IPFS_API", "")
 ARWEAVE_GATEWAY = env.text("ARWEAVE_GATEWAY", "")
 PACKAGE_MAX_BYTES = env.integer("PACKAGE_MAX_BYTES", 2 << 30, minimum=1)
 PACKAGE_MAX_FILES = 999
-MANIFEST_MAX_BYTES = 256 << 10
 MODELS_PER_WALLET = env.integer("MODELS_PER_WALLET", 100, minimum=1)
 VERSIONS_PER_DAY = env.integer("VERSIONS_PER_DAY", 200, minimum=1)
 
@@ -193,6 +192,10 @@ SPECTACULAR_SETTINGS = {
     "VERSION": "1",
     "OAS_VERSION": "3.1.0",
     "SERVE_INCLUDE_SCHEMA": False,
+    "POSTPROCESSING_HOOKS": [
+        "inframind.openapi.document_problems",
+        "drf_spectacular.hooks.postprocess_schema_enums",
+    ],
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "REDOC_DIST": "SIDECAR",
@@ -214,6 +217,8 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
 CELERY_TASK_TIME_LIMIT = 600
 CELERY_BEAT_SCHEDULE = {
     "verify-pending": {"task": "catalog.verify_pending", "schedule": 5.0},
+    "choose-unexpired": {"task": "catalog.choose_unexpired", "schedule": 5.0},
+    "sweep-packages": {"task": "catalog.sweep_packages", "schedule": 86_400.0},
     "probe-nodes": {"task": "mesh.probe_nodes", "schedule": 5.0},
     "place-pinned": {"task": "mesh.place_pinned", "schedule": 15.0},
     "refresh-lists": {"task": "lists.refresh", "schedule": 60.0},

@@ -17,6 +17,7 @@ class ShelfEntry(models.Model):
 
     class Meta:
         ordering = ["shelf", "position"]
+        verbose_name_plural = "shelf entries"
         constraints = [
             models.UniqueConstraint(fields=["shelf", "model"], name="shelf_model_once"),
             models.UniqueConstraint(fields=["shelf", "position"], name="shelf_position_once"),

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import groupby
 from typing import Any
 
-from django.db.models import Count, Prefetch, Q
-from django.db.models.functions import Now
+from django.db.models import Count, F, Prefetch, Q, Window
+from django.db.models.functions import Now, RowNumber
 
 from curation.lists.models import ShelfEntry, ShelfRun
-from curation.lists.shelves import BY_SLUG, RULES, Candidate, Rule
+from curation.lists.shelves import BY_SLUG, RULES, SHELF_LENGTH, Candidate, Rule
 from inframind.lib.problem import not_found
 from marketplace.catalog.models import Badge
 from marketplace.catalog.queries import visible
@@ -28,13 +30,13 @@ class Shelf:
     rule: str
     empty: str
     computed_at: datetime | None
-    entries: list[ShelfEntry]  # .model has its current version and badges at hand
+    entries: Sequence[ShelfEntry]  # .model has its current version and badges at hand
     total: int
 
 
 def featured(*, entries_per_shelf: int = 4) -> list[Shelf]:
-    """The five shelves of ``/models/featured``."""
-    return [_shelf(rule, entries_per_shelf) for rule in RULES]
+    """The five shelves of ``/models/featured``, in a number of queries that does not grow."""
+    return _shelves(RULES, entries_per_shelf)
 
 
 def shelf(slug: str) -> Shelf:
@@ -42,29 +44,42 @@ def shelf(slug: str) -> Shelf:
     rule = BY_SLUG.get(slug)
     if rule is None:
         raise not_found(f"collection called {slug}", remedy=f"Choose from: {', '.join(BY_SLUG)}.")
-    return _shelf(rule, None)
+    return _shelves((rule,), SHELF_LENGTH)[0]
 
 
-def _shelf(rule: Rule, limit: int | None) -> Shelf:
-    run = ShelfRun.objects.filter(pk=rule.slug).first()
+def _shelves(rules: Sequence[Rule], length: int) -> list[Shelf]:
+    slugs = [rule.slug for rule in rules]
+    computed = dict(ShelfRun.objects.filter(pk__in=slugs).values_list("shelf", "computed_at"))
     # A model that went private or was delisted since the last count leaves at once.
+    standing = ShelfEntry.objects.filter(shelf__in=slugs, model__in=visible(None))
+    totals = dict(standing.order_by().values_list("shelf").annotate(Count("id")))
     entries = (
-        ShelfEntry.objects.filter(shelf=rule.slug, model__in=visible(None))
+        standing.annotate(
+            place=Window(RowNumber(), partition_by=F("shelf"), order_by="position")
+        )
+        .filter(place__lte=length)
         .select_related("model__current", "model__owner")
+        .defer("model__current__manifest", "model__current__readme", "model__current__files")
         .prefetch_related(
             Prefetch("model__current__badges", Badge.objects.select_related("evidence"))
         )
-        .order_by("position")
+        .order_by("shelf", "position")
     )
-    return Shelf(
-        slug=rule.slug,
-        title=rule.title,
-        rule=rule.sentence,
-        empty=rule.empty,
-        computed_at=run.computed_at if run else None,
-        entries=list(entries[:limit]),
-        total=entries.count(),
-    )
+    by_shelf = {
+        slug: list(group) for slug, group in groupby(entries, key=lambda entry: entry.shelf)
+    }
+    return [
+        Shelf(
+            slug=rule.slug,
+            title=rule.title,
+            rule=rule.sentence,
+            empty=rule.empty,
+            computed_at=computed.get(rule.slug),
+            entries=by_shelf.get(rule.slug, []),
+            total=totals.get(rule.slug, 0),
+        )
+        for rule in rules
+    ]
 
 
 def candidates() -> list[Candidate]:
@@ -93,13 +108,13 @@ def candidates() -> list[Candidate]:
             p50_us=median_latency_us(),
         )
     )
-    figures = {row["version__model_id"]: row for row in rows}
+    figures: dict[str, dict[str, Any]] = {row["version__model_id"]: {**row} for row in rows}
     found = []
     for model in listed:
         version = model.current
         if version is None or version.activated_at is None:
             continue
-        row: dict[str, Any] = figures.get(model.name, {})
+        row = figures.get(model.name, {})
         pinned = [pin.created_at for pin in model.pins.all()]
         p50_us = row.get("p50_us")
         found.append(

@@ -91,8 +91,8 @@ RULES = (
     Rule(
         "privacy-ready",
         "Privacy-ready",
-        "Declares an enclave or zkML runtime that a node on the mesh offers, as a check found; "
-        "most served first.",
+        "Declares an enclave or zkML runtime, and a check found a node that offers it; the most "
+        "served first.",
         "No model has a privacy-ready badge: none declares an enclave or zkML runtime that a node "
         "offers today.",
         lambda c: "privacy-ready" in c.badges,
@@ -109,7 +109,7 @@ RULES = (
     Rule(
         "agent-compatible",
         "Agent-compatible",
-        "Returns structured output usable in chaining, as a check found; most served first.",
+        "A check found its output structured, so the next model can read it; most served first.",
         "No model has an agent-compatible badge yet.",
         lambda c: "agent-compatible" in c.badges,
         lambda c: Fraction(c.served),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,7 +127,7 @@ class Walk:
         )
 
     def _infra(self, *arguments: str) -> None:
-        self.stack.say(f"\n$ infra {' '.join(arguments)}")
+        self.stack.say(f"\n$ {shlex.join(['infra', *arguments])}")
         token = (self.stack.var / "demo" / "token").read_text().strip()
         self.stack.children.run(
             f"infra {arguments[0]}",

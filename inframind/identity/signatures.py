@@ -20,7 +20,8 @@ def signer_of(text: str, signature: str) -> str:
     limit = sys.getrecursionlimit()
     from eth_account import Account
     from eth_account.messages import encode_defunct
-    from eth_keys.exceptions import BadSignature, ValidationError
+    from eth_keys.exceptions import BadSignature
+    from eth_utils.exceptions import ValidationError
 
     sys.setrecursionlimit(limit)
     try:

@@ -66,9 +66,10 @@ class Version:
 def normalize(text: str) -> str:
     """Returns the strict form: `"1"` and `"1.0"` become `"1.0.0"`; raises ValueError otherwise."""
     match = _match(text.strip())
-    if match is None:
+    strict = "" if match is None else str(Version._of(match))
+    if not 0 < len(strict) <= MAX_CHARACTERS:
         raise ValueError(_advice(text))
-    return str(Version._of(match))
+    return strict
 
 
 def order_key(text: str) -> OrderKey:

@@ -49,6 +49,13 @@ class BlockReader(ABC):
         """
         return self._content(self._find(cid, path))
 
+    def open_file(self, file: StoredFile) -> Iterator[bytes]:
+        """Returns an iterator over a listed file's bytes, without reading the package's listing.
+
+        Raises like `open` while iterating.
+        """
+        return self._content(_File(file.path, parse_cid(file.cid), file.size_bytes))
+
     def read_bytes(self, cid: str, path: str, *, limit_bytes: int) -> bytes:
         """Returns a whole file; raises ContentTooLarge past the limit, else like `open`."""
         file = self._find(cid, path)

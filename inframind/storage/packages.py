@@ -168,7 +168,12 @@ def checked_path(member: TarMember, limits: PackageLimits) -> str | None:
         raise _bad("absolute_path", "is an absolute path", "Pack relative paths.", spelled)
     parts = [part for part in spelled.split("/") if part not in ("", ".")]
     if ".." in parts:
-        raise _bad("path_escape", "climbs with ..", "Pack from inside the directory.", spelled)
+        raise _bad(
+            "path_escape",
+            "leaves the package through '..'",
+            "Pack from inside the directory.",
+            spelled,
+        )
     if not parts:
         if member.is_directory:
             return None

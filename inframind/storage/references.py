@@ -167,7 +167,7 @@ def _follow(
             )
         except (requests.RequestException, HTTPError, ValueError) as error:
             raise ReferenceRefused(
-                f"{url} cannot be fetched: {error}. Check that it is public and try again."
+                f"{url} cannot be fetched: {_why(error)}. Check that it is public and try again."
             ) from error
         if not response.is_redirect:
             break
@@ -184,6 +184,17 @@ def _follow(
             f"{url} answered {response.status_code}, not 200. Check that it is public."
         )
     return response
+
+
+def _why(error: Exception) -> str:
+    """What went wrong in a publisher's words; the libraries' own are about their objects."""
+    if isinstance(error, requests.exceptions.SSLError):
+        return "its certificate or encryption cannot be trusted"
+    if isinstance(error, requests.Timeout):
+        return "the host did not answer in time"
+    if isinstance(error, requests.ConnectionError):
+        return "the host refused or broke the connection"
+    return str(error)
 
 
 class _Body:

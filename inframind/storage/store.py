@@ -32,6 +32,10 @@ class Store(Protocol):
         """Streams a file, every block hashed. Raises ContentNotFound, HashMismatch."""
         ...
 
+    def open_file(self, file: StoredFile) -> Iterator[bytes]:
+        """Streams a listed file without reading the listing again. Raises like open."""
+        ...
+
     def read_bytes(self, cid: str, path: str, *, limit_bytes: int) -> bytes:
         """Reads a whole file. Raises ContentTooLarge, ContentNotFound, HashMismatch."""
         ...

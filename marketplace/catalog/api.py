@@ -15,7 +15,6 @@ from rest_framework.parsers import MultiPartParser
 from rest_framework.renderers import BaseRenderer, JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.settings import api_settings
 from rest_framework.views import APIView
 
 from inframind.identity.api import require_caller
@@ -49,7 +48,7 @@ class TarRenderer(BaseRenderer):
 class ModelList(APIView):
     """Every model that the caller may see, and the way in for new ones."""
 
-    parser_classes = [MultiPartParser, *api_settings.DEFAULT_PARSER_CLASSES]
+    parser_classes = [MultiPartParser, *APIView.parser_classes]
 
     @extend_schema(
         operation_id="models_list",
@@ -203,7 +202,11 @@ class VersionPackage(APIView):
 class ManifestSchema(APIView):
     authentication_classes = []
 
-    @extend_schema(operation_id="manifest_schema", responses=OpenApiTypes.OBJECT, auth=[])
+    @extend_schema(
+        operation_id="manifest_schema",
+        responses={(200, "application/schema+json"): OpenApiTypes.OBJECT},
+        auth=[],
+    )
     def get(self, request: Request) -> Response:
         """The JSON Schema of `model.yaml`, for editors and checks before publishing."""
         return Response(manifest.manifest_json_schema(), content_type="application/schema+json")

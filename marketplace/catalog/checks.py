@@ -7,25 +7,19 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
-
-from inframind.lib.canonical import canonical_json
 from inframind.lib.cid import parse_cid
 from inframind.lib.problem import Problem
 from inframind.storage import errors
 from inframind.storage.packages import StoredFile, StoredPackage
 from inframind.storage.store import get_store
-from marketplace.catalog import generation, intake, schemas, tolerance, trial
+from marketplace.catalog import answers, generation, intake, schemas, trial
 from marketplace.catalog.manifest import Manifest
 from marketplace.catalog.models import Check, Version
 
 MIN_GENERATED = 25
 _DRAWN = 40
 _GENERATION_TIMEOUT_SECONDS = 30.0
-_INFER_TIMEOUT_SECONDS = 10.0
-_PHASE_BUDGET_SECONDS = 120.0
 _BEAT_SECONDS = 20.0
-_SHOWN_CHARACTERS = 200
 
 Kind = Check.Kind
 Beat = Callable[[], None]
@@ -47,17 +41,8 @@ class Result:
 
     def reason(self) -> str:
         """What the owner reads: what failed, and what to do."""
-        return f"{self.kind.label}: no. {self.detail} {self.remedy}".strip()
-
-
-@dataclass(frozen=True)
-class _Case:
-    title: str
-    document: Any
-    golden: Any = None
-    has_golden: bool = False
-    absolute: float = 0.0
-    relative: float = 0.0
+        detail = self.detail if self.detail.endswith((".", "!", "?")) else f"{self.detail}."
+        return f"{self.kind.label}: no. {detail} {self.remedy}".strip()
 
 
 def results(version: Version, *, beat: Beat) -> Iterator[Result]:
@@ -103,21 +88,25 @@ def results(version: Version, *, beat: Beat) -> Iterator[Result]:
         )
 
 
+def _registered_files(version: Version) -> tuple[StoredFile, ...]:
+    """The files that were registered, sorted by path."""
+    return tuple(StoredFile(f["path"], f["cid"], f["size_bytes"]) for f in version.files)
+
+
 def _check_bytes(version: Version, beat: Beat) -> Result:
     started = time.monotonic()
     store, sound, detail = get_store(), 0, ""
     try:
-        stored = [(file.path, file.cid, file.size_bytes) for file in store.files(version.cid)]
-        listed = [(file["path"], file["cid"], file["size_bytes"]) for file in version.files]
-        if stored != listed:
+        stored = store.files(version.cid)
+        if stored != _registered_files(version):
             detail = "The files under this CID are not those that were registered."
-        for path, _, size_bytes in stored:
-            size = 0
-            for piece in store.open(version.cid, path):
-                size += len(piece)
+        for file in stored:
+            size_bytes = 0
+            for piece in store.open_file(file):
+                size_bytes += len(piece)
                 beat()
-            if size != size_bytes:
-                detail = f"{path!r} has {size} bytes, not {size_bytes}."
+            if size_bytes != file.size_bytes:
+                detail = f"{file.path!r} has {size_bytes} bytes, not {file.size_bytes}."
                 break
             sound += 1
     except (errors.HashMismatch, errors.ContentNotFound) as error:
@@ -139,9 +128,9 @@ def _check_bytes(version: Version, beat: Beat) -> Result:
 
 def _check_manifest(version: Version) -> Result:
     started = time.monotonic()
-    files = tuple(StoredFile(f["path"], f["cid"], f["size_bytes"]) for f in version.files)
+    package = StoredPackage(version.cid, version.size_bytes, _registered_files(version))
     try:
-        taken = intake.read_in(StoredPackage(version.cid, version.size_bytes, files))
+        taken = intake.read_in(package)
     except Problem as problem:
         if problem.code == "store-unavailable":
             raise trial.TrialFailure(problem.code, problem.detail, retry=True) from problem
@@ -175,7 +164,7 @@ def _draw(version: Version, declared: Manifest) -> list[Any]:
     distinct: dict[bytes, Any] = {}
     for document in drawn:
         if validator.is_valid(document):
-            distinct.setdefault(_key(document), document)
+            distinct.setdefault(answers.key(document), document)
     return list(distinct.values())
 
 
@@ -196,7 +185,7 @@ def _check_examples(
     version: Version, declared: Manifest, session: trial.TrialSession, beat: Beat
 ) -> Result:
     cases = [
-        _Case(
+        answers.Case(
             example.name or f"Example {index}",
             example.input,
             example.output,
@@ -208,7 +197,7 @@ def _check_examples(
     ]
     if not cases:
         return Result(Kind.EXAMPLES, True, "The manifest declares no examples.")
-    return _run(
+    return _hold(
         Kind.EXAMPLES,
         cases,
         len(cases),
@@ -240,8 +229,8 @@ def _check_generated(
         )
     # A schema with few inputs, such as a boolean, has them repeated: the model must still answer.
     rounds = [drawn[index % len(drawn)] for index in range(max(MIN_GENERATED, len(drawn)))]
-    cases = [_Case(f"Input {_shown(document)}", document) for document in rounds]
-    return _run(
+    cases = [answers.Case(f"Input {answers.shown(document)}", document) for document in rounds]
+    return _hold(
         Kind.GENERATED,
         cases,
         len(drawn),
@@ -253,9 +242,9 @@ def _check_generated(
     )
 
 
-def _run(
+def _hold(
     kind: Check.Kind,
-    cases: list[_Case],
+    cases: list[answers.Case],
     distinct: int,
     version: Version,
     declared: Manifest,
@@ -265,59 +254,18 @@ def _run(
 ) -> Result:
     started = time.monotonic()
     validator = schemas.validator_for(f"{version.cid}:output", declared.output_schema)
-    passed, first, code = 0, "", ""
-    for case in cases:
-        beat()
-        if time.monotonic() - started > _PHASE_BUDGET_SECONDS:
-            first = first or f"Time ran out after {passed} of {len(cases)} inputs."
-            code = code or "too-slow"
-            break
-        found, found_code = _run_case(case, validator, session)
-        if not found:
-            passed += 1
-            continue
-        first, code = first or f"{case.title}: {found}", code or found_code
-        if found_code == "timed-out":
-            break
-    detail = first or f"{len(cases)} inputs, {distinct} of them distinct, on {session.node_name}."
+    passed, fault = answers.hold(cases, validator, session, beat=beat)
     return Result(
-        kind, passed == len(cases), detail, remedy, code, len(cases), passed, _ms(started)
+        kind,
+        passed == len(cases),
+        fault.detail
+        or f"{len(cases)} inputs, {distinct} of them distinct, on {session.node_name}.",
+        fault.remedy or remedy,
+        fault.code,
+        len(cases),
+        passed,
+        _ms(started),
     )
-
-
-def _run_case(
-    case: _Case, validator: schemas.Validator, session: trial.TrialSession
-) -> tuple[str, str]:
-    """What is wrong with the model's answer, and its code; two empty texts when nothing is."""
-    try:
-        output = session.infer(case.document, timeout_seconds=_INFER_TIMEOUT_SECONDS)
-    except Problem as problem:
-        places = "; ".join(f"{v.pointer or '/'}: {v.detail}" for v in problem.violations[:3])
-        return (
-            f"input_schema allows it, the tensors do not: {places or problem.detail}",
-            problem.code,
-        )
-    except trial.TrialFailure as failure:
-        if failure.retry:
-            raise
-        return failure.detail, failure.code
-    try:
-        canonical_json(output)
-    except (ValueError, TypeError) as error:
-        return f"the output is not JSON: {error}", "invalid-output"
-    violations = validator.violations(output)
-    if violations:
-        first = violations[0]
-        return f"the output breaks output_schema at {first.pointer or '/'}: {first.detail}", (
-            "invalid-output"
-        )
-    if case.has_golden:
-        apart = tolerance.difference(
-            output, case.golden, absolute=case.absolute, relative=case.relative
-        )
-        if apart is not None:
-            return f"the output is not the golden one: {apart}", "other-output"
-    return "", ""
 
 
 def _check_structured(declared: Manifest) -> Result:
@@ -368,15 +316,3 @@ def _sparingly(beat: Beat) -> Beat:
 
 def _ms(started: float) -> int:
     return int((time.monotonic() - started) * 1000)
-
-
-def _key(document: Any) -> bytes:
-    try:
-        return orjson.dumps(document, option=orjson.OPT_SORT_KEYS)
-    except TypeError:
-        return repr(document).encode("utf-8", "replace")
-
-
-def _shown(document: Any) -> str:
-    text = _key(document).decode("utf-8", "replace")
-    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…"

@@ -19,7 +19,7 @@ HEAD_BYTES: Final = 64 << 10
 MAX_ARCHIVE_ENTRIES: Final = 10_000
 MAX_SOURCE_BYTES: Final = 1 << 20
 
-Opener = Callable[[str], Iterator[bytes]]
+Opener = Callable[[StoredFile], Iterator[bytes]]
 
 _PICKLES: Final = (
     ".pkl", ".pickle", ".pck", ".pcl", ".pt", ".pth", ".ckpt", ".joblib", ".dill", ".cloudpickle",
@@ -58,7 +58,7 @@ def locate_manifest(files: Iterable[StoredFile]) -> None:
 
 
 def check_contents(manifest: Manifest, files: Iterable[StoredFile], open_file: Opener) -> None:
-    """Holds every file against the rules; ``open_file(path)`` streams one.
+    """Holds every file against the rules; ``open_file(file)`` streams one.
 
     Raises PackageRejected with the member, what is wrong with it and what to do.
     """
@@ -66,12 +66,12 @@ def check_contents(manifest: Manifest, files: Iterable[StoredFile], open_file: O
     for file in by_path.values():
         _check_name(file.path, manifest.runtime)
     for file in by_path.values():
-        _check_head(file.path, _head(open_file(file.path)), open_file)
+        _check_head(file, _head(open_file(file)), open_file)
     _check_entry(manifest, by_path)
     if manifest.runtime == "onnx":
-        for path in by_path:
+        for path, file in by_path.items():
             if path.lower().endswith(".onnx"):
-                found = _outline(path, open_file)
+                found = _outline(file, open_file)
                 _check_external(path, found, by_path)
                 if path == manifest.entry_file:
                     _check_tensor_names(manifest, found)
@@ -130,7 +130,8 @@ def _head(pieces: Iterator[bytes]) -> bytes:
     return head[:HEAD_BYTES]
 
 
-def _check_head(path: str, head: bytes, open_file: Opener) -> None:
+def _check_head(file: StoredFile, head: bytes, open_file: Opener) -> None:
+    path = file.path
     if head.startswith((b"\x7fELF", b"!<arch>\n", *_MACHO)):
         raise _machine_code(path, "it begins like one")
     if head.startswith(b"MZ"):
@@ -140,7 +141,7 @@ def _check_head(path: str, head: bytes, open_file: Opener) -> None:
     if head.startswith(b"\x93NUMPY") and b"|O" in head[:1024]:
         raise _pickle(path, "it is a NumPy file of Python objects")
     if head.startswith(b"PK\x03\x04"):
-        _check_archive(path, open_file)
+        _check_archive(file, open_file)
     elif looks_like_pickle(head):
         raise _pickle(path, "its content reads as one")
 
@@ -162,8 +163,9 @@ def looks_like_pickle(head: bytes) -> bool:
     return stopped and (binary or (active and count >= 4))
 
 
-def _check_archive(path: str, open_file: Opener) -> None:
-    with _spooled(open_file(path)) as spool:
+def _check_archive(file: StoredFile, open_file: Opener) -> None:
+    path = file.path
+    with _spooled(open_file(file)) as spool:
         try:
             with zipfile.ZipFile(spool) as archive:
                 entries = archive.infolist()
@@ -183,8 +185,9 @@ def _check_archive(path: str, open_file: Opener) -> None:
             raise _machine_code(path, f"it is an archive with {entry.filename[:80]!r} inside")
 
 
-def _outline(path: str, open_file: Opener) -> OnnxOutline:
-    with _spooled(open_file(path)) as spool:
+def _outline(file: StoredFile, open_file: Opener) -> OnnxOutline:
+    path = file.path
+    with _spooled(open_file(file)) as spool:
         if spool.seek(0, 2) == 0:
             raise _not_onnx(path, "it is empty")
         with mmap.mmap(spool.fileno(), 0, access=mmap.ACCESS_READ) as mapped:

@@ -18,6 +18,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
+import orjson
+
+from inframind.lib.pointer import tokens_of
+
 MAX_DOCUMENT_BYTES: Final = 64 << 10
 _MAX_MEMORY_BYTES: Final = 2 << 30
 _MAX_PARTS: Final = 20_000
@@ -50,8 +54,9 @@ def generate(schema: dict[str, Any], *, count: int, seed: int, timeout_seconds: 
         out.seek(0)
         documents = []
         for line in out:
-            with contextlib.suppress(ValueError, RecursionError):
-                documents.append(json.loads(line))
+            # Read as a call's body is, so that what is tried can also be sent.
+            with contextlib.suppress(orjson.JSONDecodeError):
+                documents.append(orjson.loads(line))
         return documents[:count]
 
 
@@ -102,8 +107,7 @@ def unrolled(schema: dict[str, Any]) -> Any:
 
 def _target(root: Any, reference: str) -> Any:
     part = root
-    for token in reference.removeprefix("#").split("/")[1:]:
-        token = token.replace("~1", "/").replace("~0", "~")
+    for token in tokens_of(reference.removeprefix("#")):
         part = part[int(token)] if isinstance(part, list) else part[token]
     return part
 

@@ -146,7 +146,7 @@ def read_in(package: StoredPackage) -> Intake:
         except errors.ContentTooLarge as error:
             raise _manifest_too_large(error) from error
         declared = parse_manifest(text)
-        contents.check_contents(declared, package.files, lambda path: kept.open(package.cid, path))
+        contents.check_contents(declared, package.files, kept.open_file)
         return Intake(package, declared, _readme(kept, package))
 
 

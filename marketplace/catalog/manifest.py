@@ -15,6 +15,7 @@ from pydantic import (
 )
 
 from inframind.lib import names, semver
+from inframind.lib.pointer import pointer_of
 from inframind.lib.problem import Problem, Violation
 from inframind.storage.references import ReferenceKind, parse_reference
 from marketplace.catalog import schemas
@@ -31,7 +32,7 @@ from marketplace.catalog.manifestparts import (
     Whole,
 )
 from marketplace.catalog.tensorspec import Tensors
-from marketplace.catalog.yamldoc import Document, YamlRefused, escape, load_yaml
+from marketplace.catalog.yamldoc import Document, YamlRefused, load_yaml
 
 FILE_NAME: Final = "model.yaml"
 MAX_BYTES: Final = 256 << 10
@@ -312,7 +313,7 @@ def _violations(error: ValidationError, document: Document) -> Iterator[Violatio
     found = sorted(error.errors(include_url=False), key=lambda e: e["type"] != "extra_forbidden")
     for each in found[: schemas.MAX_VIOLATIONS]:
         place = list(each["loc"])
-        pointer = "".join(f"/{escape(str(token))}" for token in place)
+        pointer = pointer_of(place)
         message, remedy = each["msg"], ""
         match each["type"]:
             case "extra_forbidden":

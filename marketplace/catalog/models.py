@@ -116,7 +116,15 @@ class Version(models.Model):
                 name="version_payout_address_form",
             ),
         ]
-        indexes = [models.Index(fields=["state", "created_at"], name="version_state_time")]
+        indexes = [
+            models.Index(fields=["state", "created_at"], name="version_state_time"),
+            # Lists ask first what has expired, and hardly any version has a time at all.
+            models.Index(
+                fields=["expires_at"],
+                condition=Q(expires_at__isnull=False),
+                name="version_expiry",
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"{self.model_id}@{self.number}"

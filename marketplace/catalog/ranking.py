@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 from django.db.models import Case, Q, QuerySet, Value, When
 from django.db.models.functions import Now
 
 from marketplace.catalog import lifecycle
 from marketplace.catalog.models import Version
+
+_Versions = TypeVar("_Versions", bound=QuerySet[Version])
 
 _CALLABLE = Q(state__in=sorted(lifecycle.CALLABLE))
 _LIVE = Q(state__in=sorted(lifecycle.LIVE))
@@ -23,7 +27,7 @@ def callable_now() -> Q:
     return _CALLABLE & unexpired()
 
 
-def best_first(versions: QuerySet[Version]) -> QuerySet[Version]:
+def best_first(versions: _Versions) -> _Versions:
     """Sorts versions of one model so that the one that stands for it is the first.
 
     Those that can be called come before expired ones, and these before the rest; among equals a

@@ -14,6 +14,7 @@ from typing import Any, Final
 import jsonschema_rs
 import orjson
 
+from inframind.lib.pointer import escape, pointer_of, tokens_of
 from inframind.lib.problem import Violation
 
 MAX_DEPTH: Final = 32
@@ -85,7 +86,7 @@ class Validator:
         """The first 20 breaks, each with the place in the document."""
         found: list[Violation] = []
         for error in self._validator.iter_errors(document):
-            found.append(Violation(_pointer("", error.instance_path), _shown(error.message)))
+            found.append(Violation(pointer_of(error.instance_path), _shown(error.message)))
             if len(found) == MAX_VIOLATIONS:
                 break
         return tuple(found)
@@ -115,7 +116,7 @@ def _compile(schema: dict[str, Any], pointer: str) -> tuple[Violation, ...]:
     try:
         _build(schema)
     except jsonschema_rs.ValidationError as error:
-        place = _pointer(pointer, error.instance_path)
+        place = pointer + pointer_of(error.instance_path)
         if place.endswith("/pattern") or "regex" in error.message:
             return (
                 Violation(
@@ -182,12 +183,12 @@ def _parts(schema: Any, pointer: str) -> Iterator[tuple[str, dict[str, Any]]]:
         return
     yield pointer, schema
     for key, value in schema.items():
-        place = f"{pointer}/{_escaped(key)}"
+        place = f"{pointer}/{escape(key)}"
         if key in _DATA:
             continue
         if key in _NAMED and isinstance(value, dict):
             for name, part in value.items():
-                yield from _parts(part, f"{place}/{_escaped(name)}")
+                yield from _parts(part, f"{place}/{escape(name)}")
         elif key != "$ref":
             yield from _parts(value, place)
 
@@ -219,8 +220,7 @@ def _circles(root: dict[str, Any], start: dict[str, Any]) -> bool:
 
 def _target(root: dict[str, Any], reference: str) -> Any:
     part: Any = root
-    for token in reference.removeprefix("#").split("/")[1:]:
-        token = token.replace("~1", "/").replace("~0", "~")
+    for token in tokens_of(reference.removeprefix("#")):
         if isinstance(part, dict):
             part = part.get(token)
         elif isinstance(part, list) and re.fullmatch(r"[0-9]{1,6}", token):
@@ -247,14 +247,6 @@ def _depth(value: Any) -> int:
 
 def _more_than(depth: int) -> str:
     return f"more than {depth - 1}"
-
-
-def _pointer(prefix: str, path: list[str | int]) -> str:
-    return prefix + "".join(f"/{_escaped(str(token))}" for token in path)
-
-
-def _escaped(token: str) -> str:
-    return token.replace("~", "~0").replace("/", "~1")
 
 
 def _shown(message: str) -> str:

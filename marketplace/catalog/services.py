@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 
 from django.db import transaction
+from django.db.models import Q
 from django.db.models.functions import Now
 
 from inframind.identity.models import Wallet
@@ -123,7 +124,8 @@ def review_code(*, version: Version, reviewer: Wallet, verdict: str, note: str =
     """Records a verdict on the version's bytes, wherever they are listed.
 
     Approval queues the verification of every pending version of these bytes; refusal delists those
-    that are live. Raises ``Problem`` 409 when the version ships no code.
+    that are live. Raises ``Problem`` 409 when the version ships no code, 403 for those who are not
+    staff and for one's own code.
     """
     if version.runtime != Version.Runtime.PYTHON:
         raise Problem(
@@ -137,6 +139,16 @@ def review_code(*, version: Version, reviewer: Wallet, verdict: str, note: str =
     # A registration of these bytes either sees this verdict or is seen by it.
     lock_content(version.cid)
     same = Version.objects.filter(cid=version.cid, runtime=Version.Runtime.PYTHON)
+    own = Q(published_by=reviewer) | Q(model__owner=reviewer)
+    if not reviewer.is_staff or same.filter(own).exists():
+        raise Problem(
+            "forbidden",
+            "Nobody reviews their own code."
+            if reviewer.is_staff
+            else f"{reviewer.pk} is not staff of this registry, and only staff review code.",
+            status=403,
+            remedy="Ask another member of the staff.",
+        )
     # Models before versions, as everywhere, and in one order.
     names = sorted(set(same.values_list("model_id", flat=True)))
     list(Model.objects.select_for_update(no_key=True).filter(pk__in=names).order_by("pk"))

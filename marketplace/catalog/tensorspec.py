@@ -7,6 +7,8 @@ from typing import Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from inframind.lib.pointer import pointer_of
+
 DTYPES: Final = (
     "BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64",
     "FP16", "FP32", "FP64", "BYTES",
@@ -40,8 +42,7 @@ class TensorSpec(BaseModel):
     @classmethod
     def _place_by_name(cls, data: Any) -> Any:
         if isinstance(data, dict) and "pointer" not in data and isinstance(data.get("name"), str):
-            token = data["name"].replace("~", "~0").replace("/", "~1")
-            return {**data, "pointer": f"/{token}"}
+            return {**data, "pointer": pointer_of([data["name"]])}
         return data
 
     @field_validator("pointer")

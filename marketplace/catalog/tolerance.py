@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any, Final
 
+from inframind.lib.pointer import escape
+
 _SHOWN_CHARACTERS: Final = 80
 
 
@@ -23,11 +25,11 @@ def difference(
             missing = sorted(right.keys() - left.keys())
             surplus = sorted(left.keys() - right.keys())
             if missing:
-                return f"{pointer}/{_escaped(missing[0])} is missing"
+                return f"{pointer}/{escape(missing[0])} is missing"
             if surplus:
-                return f"{pointer}/{_escaped(surplus[0])} is not in the golden output"
+                return f"{pointer}/{escape(surplus[0])} is not in the golden output"
             waiting.extend(
-                (f"{pointer}/{_escaped(key)}", left[key], right[key])
+                (f"{pointer}/{escape(key)}", left[key], right[key])
                 for key in sorted(right, reverse=True)
             )
         elif isinstance(left, list | tuple) and isinstance(right, list | tuple):
@@ -56,10 +58,6 @@ def _agree(left: Any, right: Any, absolute: float, relative: float) -> bool:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _escaped(token: str) -> str:
-    return token.replace("~", "~0").replace("/", "~1")
 
 
 def _shown(value: Any) -> str:

@@ -6,6 +6,7 @@ from datetime import timedelta
 from uuid import UUID
 
 import structlog
+from django.conf import settings
 from django.db import transaction
 from django.db.models import Q, QuerySet
 from django.db.models.functions import Now
@@ -16,7 +17,8 @@ from marketplace.catalog.standing import activate, locked_version
 
 log = structlog.get_logger(__name__)
 
-LEASE = timedelta(seconds=180)
+# Longer than anything between two beats, of which loading is the longest.
+LEASE = timedelta(seconds=settings.LOAD_DEADLINE_SECONDS + 120)
 BADGE_LIFETIME = timedelta(days=90)
 MAX_ATTEMPTS = 2_000
 MAX_WORKERS_LOST = 3

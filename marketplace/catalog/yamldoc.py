@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import yaml
 
+from inframind.lib.pointer import escape
 from inframind.lib.problem import Violation
 
 MAX_DEPTH: Final = 64
@@ -23,6 +24,9 @@ _NUMBER: Final = re.compile(
     r"[-+]?(?:[0-9]+|(?=\.?[0-9])[0-9]*\.?[0-9]*(?:[eE][-+]?[0-9]+)?)", re.ASCII
 )
 _INTEGER: Final = re.compile(r"[-+]?[0-9]+", re.ASCII)
+# Beyond these a number in a call's JSON is read as a float, so here too.
+_FIRST_INTEGER: Final = -(1 << 63)
+_LAST_INTEGER: Final = (1 << 64) - 1
 _WORDS: Final = {
     **dict.fromkeys(("", "~", "null", "Null", "NULL"), None),
     **dict.fromkeys(("true", "True", "TRUE"), True),
@@ -50,11 +54,6 @@ class Document:
         while pointer and pointer not in self.lines:
             pointer = pointer.rpartition("/")[0]
         return self.lines.get(pointer)
-
-
-def escape(token: str) -> str:
-    """One reference token of a JSON pointer."""
-    return token.replace("~", "~0").replace("/", "~1")
 
 
 def load_yaml(
@@ -206,8 +205,8 @@ class _Reader:
                 "Shorten it, or quote it if it is text.",
                 line,
             )
-        if _INTEGER.fullmatch(text):
-            return int(text)
+        if _INTEGER.fullmatch(text) and _FIRST_INTEGER <= (whole := int(text)) <= _LAST_INTEGER:
+            return whole
         number = float(text)
         if not math.isfinite(number):
             raise _refused(pointer, f"{text} is beyond every float.", "Use a smaller one.", line)

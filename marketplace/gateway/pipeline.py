@@ -8,13 +8,15 @@ from email.utils import format_datetime
 from typing import Final
 
 import orjson
+import psycopg
 import structlog
 from django.conf import settings
+from psycopg_pool import PoolTimeout
 
 from inframind.lib.amounts import format_ifm
 from inframind.lib.problem import Problem
 from marketplace.catalog.queries import Servable
-from marketplace.gateway import resources, stages
+from marketplace.gateway import recorder, resources, stages
 from marketplace.gateway.stages import CallRequest, Context
 
 __all__ = ["STAGES", "CallAnswer", "CallRequest", "call"]
@@ -51,6 +53,9 @@ async def call(request: CallRequest) -> CallAnswer:
             await stage(context)
     except Problem as refused:
         problem = refused
+    except (psycopg.OperationalError, PoolTimeout) as error:
+        log.warning("no database", call=str(request.call_id), reason=type(error).__name__)
+        problem = recorder.no_database()
     except Exception:
         log.exception("call broke", call=str(request.call_id))
         problem = Problem(

@@ -11,7 +11,6 @@ from uuid import UUID
 from django.db import connection
 from django.db.models import Aggregate, Count, FloatField, Q, QuerySet
 from django.db.models.functions import TruncHour
-from django.utils import timezone
 
 from inframind.lib.problem import not_found
 from marketplace.catalog.models import Version
@@ -91,7 +90,7 @@ def diagnostics(model_name: str, number: str | None = None) -> Diagnostics:
     if number is not None:
         versions = versions.filter(number=number)
     ids = list(versions.values_list("pk", flat=True))
-    now = timezone.now()
+    now = _now()
     return Diagnostics(
         windows=tuple(_window(ids, label, now - span) for label, span in WINDOWS),
         hours=_hours(ids, now),
@@ -104,22 +103,29 @@ def figures_for(names: Sequence[str]) -> dict[str, Figures]:
     found = dict.fromkeys(names, empty)
     if not names:
         return found
-    first = _first_hour(timezone.now())
     with connection.cursor() as cursor:
         cursor.execute(
             """
-            SELECT v.model_id, date_trunc('hour', c.created_at) AS hour,
-                   count(*) FILTER (WHERE c.outcome = ANY(%(counted)s)),
-                   count(*) FILTER (WHERE c.outcome = 'served'),
-                   percentile_cont(0.5) WITHIN GROUP (ORDER BY c.latency_us)
-                       FILTER (WHERE c.outcome = 'served')
-            FROM gateway_call c JOIN catalog_version v ON v.id = c.version_id
-            WHERE v.model_id = ANY(%(names)s) AND c.created_at >= %(first)s
-            GROUP BY GROUPING SETS ((v.model_id), (v.model_id, date_trunc('hour', c.created_at)))
+            SELECT name, hour,
+                   count(*) FILTER (WHERE outcome = ANY(%(counted)s)),
+                   count(*) FILTER (WHERE outcome = 'served'),
+                   percentile_cont(0.5) WITHIN GROUP (ORDER BY latency_us)
+                       FILTER (WHERE outcome = 'served')
+            FROM (
+                SELECT v.model_id AS name, c.outcome, c.latency_us,
+                       extract(epoch FROM date_trunc('hour', c.created_at) - first)::int / 3600
+                           AS hour
+                FROM gateway_call c
+                JOIN catalog_version v ON v.id = c.version_id,
+                     (SELECT date_trunc('hour', statement_timestamp())
+                              - make_interval(hours => %(back)s) AS first) clock
+                WHERE v.model_id = ANY(%(names)s) AND c.created_at >= first
+            ) AS calls
+            GROUP BY GROUPING SETS ((name), (name, hour))
             """,
             {
                 "names": list(names),
-                "first": first,
+                "back": HOURS - 1,
                 "counted": [outcome.value for outcome in Call.COUNTED],
             },
         )
@@ -130,8 +136,7 @@ def figures_for(names: Sequence[str]) -> dict[str, Figures]:
         if hour is None:
             totals[name] = (calls, served, p50_us)
         else:
-            position = int((hour - first).total_seconds() // 3600)
-            hourly[name][min(position, HOURS - 1)] += calls
+            hourly[name][min(hour, HOURS - 1)] += calls
     for name, (calls, served, p50_us) in totals.items():
         found[name] = Figures(
             p50_ms=_ms(p50_us, served),
@@ -225,6 +230,14 @@ def _hours(ids: list[UUID], now: datetime) -> tuple[HourPoint, ...]:
         p50_ms = None if row["p50"] is None else row["p50"] / 1000
         points.append(HourPoint(at, row["calls"], row["served"], p50_ms))
     return tuple(points)
+
+
+def _now() -> datetime:
+    """The time of the clock that stamps calls and probes."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT statement_timestamp()")
+        now: datetime = cursor.fetchone()[0]
+    return now
 
 
 def _first_hour(now: datetime) -> datetime:

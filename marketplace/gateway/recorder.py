@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 import psycopg
@@ -21,6 +21,14 @@ _INSERT: Final = """
         fee_base_units, latency_us, node_latency_us, input_digest, output_digest
     ) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
 """
+
+
+_AGAIN: Final[Any] = {
+    "status": 503,
+    "remedy": "Try again in a moment.",
+    "retry_safe": True,
+    "retry_after_seconds": 5,
+}
 
 
 @dataclass(frozen=True)
@@ -71,8 +79,10 @@ async def record(row: Row) -> None:
         raise Problem(
             "not-recorded",
             "The call could not be written down, so its result is not delivered.",
-            status=503,
-            remedy="Try again in a moment.",
-            retry_safe=True,
-            retry_after_seconds=5,
+            **_AGAIN,
         ) from None
+
+
+def no_database() -> Problem:
+    """The 503 of a call that came no further than a database that does not answer."""
+    return Problem("not-available", "The registry's database does not answer.", **_AGAIN)

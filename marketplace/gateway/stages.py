@@ -20,14 +20,14 @@ from inframind.identity.caller import Caller
 from inframind.lib import canonical
 from inframind.lib.amounts import format_ifm
 from inframind.lib.problem import Problem, Violation
-from marketplace.catalog.queries import Servable, servable
+from marketplace.catalog.queries import Servable, servable_on
 from marketplace.catalog.schemas import validator_for
 from marketplace.catalog.tensorspec import TensorSpec
 from marketplace.gateway import body, limits, recorder
 from marketplace.gateway.models import Call
 from marketplace.gateway.resources import Resources
 from marketplace.mesh import client
-from marketplace.mesh.asyncdb import in_thread
+from marketplace.mesh.asyncdb import connection, in_thread
 from marketplace.mesh.routing import NoRoute, Route
 from marketplace.mesh.tensors import BadOutput, DocumentSpec, Tensor, decode, document_specs, encode
 
@@ -122,7 +122,8 @@ async def authenticate(call: Context) -> None:
     """Learns who calls, before any name is looked up. 401."""
     call.caller = call.request.caller
     if call.request.bearer is not None:
-        call.caller = await in_thread(queries.authenticate, call.request.bearer)
+        async with connection() as database:
+            call.caller = await queries.authenticate_on(database, call.request.bearer)
 
 
 async def limit(call: Context) -> None:
@@ -150,7 +151,8 @@ async def limit(call: Context) -> None:
 async def resolve(call: Context) -> None:
     """Finds the version and checks that the caller may call it. 401, 403, 404, 410."""
     request = call.request
-    found = await in_thread(_servable, request.name, request.number, call.viewer)
+    async with connection() as database:
+        found = await servable_on(database, request.name, request.number, viewer=call.viewer)
     if call.caller is None:
         if found.auth_required:
             raise queries.token_required(f"{found.name} is called with a token.")
@@ -273,10 +275,6 @@ async def record(call: Context, problem: Problem | None) -> None:
 def _digest_of_bytes(octets: bytes) -> str:
     """Stands for an input that has no canonical form, because it is not JSON."""
     return f"sha256:{hashlib.sha256(octets).hexdigest()}"
-
-
-def _servable(name: str, number: str | None, viewer: str | None) -> Servable:
-    return servable(name, number, viewer=viewer)
 
 
 async def _maybe_aside(size_bytes: int, work: Any, call: Context) -> None:

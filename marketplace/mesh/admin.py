@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.contrib import admin
 from django.http import HttpRequest
 
-from marketplace.mesh.models import Node, Pin, Placement, Probe
+from marketplace.mesh.models import Node, NodeGrant, Pin, Placement, Probe
 
 
 @admin.register(Node)
@@ -25,6 +25,19 @@ class NodeAdmin(admin.ModelAdmin[Node]):
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         # A node comes by its operator's proof or from the settings, not by hand.
+        return False
+
+
+@admin.register(NodeGrant)
+class NodeGrantAdmin(admin.ModelAdmin[NodeGrant]):
+    list_display = ["model", "node", "created_at"]
+    list_select_related = ["model", "node"]
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        # The model's owner decides this.
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: NodeGrant | None = None) -> bool:
         return False
 
 

@@ -84,6 +84,32 @@ class ChallengeView(APIView):
         )
 
 
+class NamedNodesView(APIView):
+    """The nodes that a model's owner lets its private versions go to."""
+
+    @extend_schema(operation_id="models_nodes_list", responses={200: dict})
+    def get(self, request: Request, name: str) -> Response:
+        caller = require_caller(request, "manage", name)
+        model = services.owned(owner=caller.address, model_name=name)
+        return Response({"nodes": queries.named_nodes(model)})
+
+
+class NamedNodeView(APIView):
+    """One of them: `PUT` names it, `DELETE` takes that back."""
+
+    @extend_schema(operation_id="models_nodes_name", request=None, responses={204: None})
+    def put(self, request: Request, name: str, node: str) -> Response:
+        caller = require_caller(request, "manage", name)
+        services.name_node(owner=caller.address, model_name=name, node_name=node)
+        return Response(status=204)
+
+    @extend_schema(operation_id="models_nodes_unname", responses={204: None})
+    def delete(self, request: Request, name: str, node: str) -> Response:
+        caller = require_caller(request, "manage", name)
+        services.unname_node(owner=caller.address, model_name=name, node_name=node)
+        return Response(status=204)
+
+
 def as_document(node: Node, placements: Iterable[Placement]) -> dict[str, Any]:
     """A node as anyone may see it, with the placements given: no secret, nothing private."""
     return {

@@ -1,35 +1,27 @@
-"""The one place that speaks to a node: Open Inference Protocol v2 and Triton's repository API."""
+"""What is asked of a node by the Open Inference Protocol v2: is it there, and inference."""
 
 from __future__ import annotations
 
-import base64
 import re
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from tempfile import TemporaryFile
-from typing import IO, Any, Final
+from typing import Any, Final
 from urllib.parse import quote, urlsplit
 
 import aiohttp
 import httpx
 import numpy as np
 import orjson
-import tritonclient.grpc as triton_grpc
 import tritonclient.http as triton_http
 from tritonclient.utils import InferenceServerException
 
+from marketplace.mesh import transport
 from marketplace.mesh.tensors import NUMPY_TYPES, Tensor
 
 LOOK_SECONDS: Final = 2.0
 CONNECT_SECONDS: Final = 0.4
-# Above this gRPC is asked first: raw bytes there, base64 in JSON here.
-HTTP_LOAD_BYTES: Final = 40 << 20
-HTTP_LOAD_MAX_BYTES: Final = 1 << 30
 _ANSWER_MAX_BYTES: Final = 64 << 20
 _ERROR_MAX_CHARACTERS: Final = 400
-# A multiple of three, so that base64 pieces join without padding.
-_BASE64_PIECE_BYTES: Final = 3 << 18
 _LOAD_FRAME: Final = re.compile(
     r"\Aload failed for model '[^']*': version \d+ is at UNAVAILABLE state: "
     r"(?:[A-Z][A-Za-z]* ?[A-Za-z]*: )?(?:TritonModelException: )?"
@@ -84,14 +76,6 @@ class Address:
         return {self.control_header: self.control_secret} if self.control_header else {}
 
 
-@dataclass(frozen=True)
-class File:
-    """A file to send with a load: its path in the model's folder and its bytes, in pieces."""
-
-    path: str
-    content: Iterator[bytes]
-
-
 def server_live(address: Address) -> bool:
     """Whether the server answers; no statement about any model.
 
@@ -120,64 +104,18 @@ def metadata(address: Address) -> dict[str, Any]:
     return document
 
 
-def control_is_open(address: Address) -> bool:
-    """Whether the repository API answers without the control secret. Raises ``NodeUnreachable``."""
-    try:
-        answer = httpx.post(f"{address.endpoint}/v2/repository/index", timeout=LOOK_SECONDS)
-    except httpx.HTTPError as error:
-        raise NodeUnreachable(f"{type(error).__name__}: {error}") from None
-    return answer.status_code == 200
-
-
-def load(
-    address: Address,
-    triton_model: str,
-    *,
-    config_json: str,
-    files: Sequence[File],
-    timeout_seconds: float,
-) -> None:
-    """Makes the node load a model from bytes sent along; returns once it is loaded.
-
-    The bytes are spooled to disk, never held whole in memory, where they travel by HTTP.
-    Raises ``LoadFailed``, ``NodeTimeout``, ``NodeUnreachable``.
-    """
-    with TemporaryFile() as spool:
-        extents: list[tuple[str, int, int]] = []
-        for file in files:
-            start = spool.tell()
-            for piece in file.content:
-                spool.write(piece)
-            extents.append((file.path, start, spool.tell() - start))
-        size_bytes = spool.tell()
-        if address.grpc_endpoint and size_bytes > HTTP_LOAD_BYTES:
-            _load_over_grpc(address, triton_model, config_json, spool, extents, timeout_seconds)
-        elif size_bytes <= HTTP_LOAD_MAX_BYTES:
-            _load_over_http(address, triton_model, config_json, spool, extents, timeout_seconds)
-        else:
-            raise LoadFailed(
-                f"The package has {size_bytes >> 20} MiB. Without a gRPC endpoint a node takes at "
-                f"most {HTTP_LOAD_MAX_BYTES >> 20} MiB."
-            )
-
-
-def unload(address: Address, triton_model: str, *, timeout_seconds: float = 10.0) -> None:
-    """Makes the node drop a model; an unknown one is no error. Raises as ``load`` does."""
-    path = f"/v2/repository/models/{quote(triton_model, safe='')}/unload"
-    _command(address, path, b"{}", timeout_seconds)
-
-
 def infer_once(
     address: Address, triton_model: str, tensors: Sequence[Tensor], *, timeout_seconds: float
 ) -> list[Tensor]:
     """A call outside the event loop, for verification and registration. Raises as ``infer``."""
     body, headers = request_of(tensors)
     try:
-        answer = httpx.post(
+        answer = transport.request(
+            "POST",
             address.endpoint + f"/v2/models/{quote(triton_model, safe='')}/infer",
             content=body,
             headers=headers,
-            timeout=httpx.Timeout(timeout_seconds, connect=LOOK_SECONDS),
+            timeout_seconds=timeout_seconds,
         )
     except httpx.ConnectError as error:
         raise NodeUnreachable(str(error)) from None
@@ -193,7 +131,9 @@ def infer_once(
 def session_options() -> dict[str, Any]:
     """For an ``aiohttp.ClientSession`` of one event loop that keeps connections to every node."""
     return {
-        "connector": aiohttp.TCPConnector(limit=0, keepalive_timeout=20, ttl_dns_cache=10),
+        "connector": aiohttp.TCPConnector(
+            limit=0, keepalive_timeout=20, ttl_dns_cache=10, resolver=transport.resolver()
+        ),
         "auto_decompress": False,
         "cookie_jar": aiohttp.DummyCookieJar(),
     }
@@ -263,7 +203,7 @@ def request_of(tensors: Sequence[Tensor]) -> tuple[bytes, dict[str, str]]:
 
 def _response(status: int, content: bytes, header_length: str | None) -> list[Tensor]:
     if status != 200:
-        detail = _error_of(content)
+        detail = error_of(content)
         if status in (404, 503) or (status == 400 and detail.startswith(_GONE)):
             raise NotLoaded(detail)
         raise ModelCrashed(detail) if _CRASHED in detail else ModelFailed(detail)
@@ -285,14 +225,16 @@ def _tensor(result: Any, described: dict[str, Any]) -> Tensor:
     return Tensor(described["name"], described["datatype"], tuple(described["shape"]), data)
 
 
-def _error_of(content: bytes) -> str:
+def error_of(content: bytes) -> str:
+    """The text of a node's error answer, for a person."""
     try:
-        return _error_text(str(orjson.loads(content)["error"]))
+        return error_text(str(orjson.loads(content)["error"]))
     except (orjson.JSONDecodeError, KeyError, TypeError):
-        return _error_text(content[:_ERROR_MAX_CHARACTERS].decode(errors="replace"))
+        return error_text(content[:_ERROR_MAX_CHARACTERS].decode(errors="replace"))
 
 
-def _error_text(text: str) -> str:
+def error_text(text: str) -> str:
+    """A node's error in one line, without Triton's frame and our runner's stack."""
     # What a person needs is between Triton's own frame and the place in our runner.
     text = _LOAD_FRAME.sub("", text).split("\n\nAt:\n")[0]
     return " ".join(text.split())[:_ERROR_MAX_CHARACTERS]
@@ -300,7 +242,7 @@ def _error_text(text: str) -> str:
 
 def _get(address: Address, path: str) -> httpx.Response:
     try:
-        return httpx.get(address.endpoint + path, timeout=LOOK_SECONDS)
+        return transport.request("GET", address.endpoint + path, timeout_seconds=LOOK_SECONDS)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise NodeUnreachable(
             f"{urlsplit(address.endpoint).netloc} does not answer ({type(error).__name__})."
@@ -312,110 +254,6 @@ def _look(address: Address, path: str) -> bool:
         return _get(address, path).status_code == 200
     except NodeUnreachable:
         return False
-
-
-def _load_over_http(
-    address: Address,
-    triton_model: str,
-    config_json: str,
-    spool: IO[bytes],
-    extents: Sequence[tuple[str, int, int]],
-    timeout_seconds: float,
-) -> None:
-    head = b'{"parameters":{"config":' + orjson.dumps(config_json)
-    heads = [b"," + orjson.dumps(f"file:{path}") + b':"' for path, _, _ in extents]
-    length = (
-        len(head)
-        + 2
-        + sum(
-            len(each) + 1 + -(-size // 3) * 4
-            for each, (_, _, size) in zip(heads, extents, strict=True)
-        )
-    )
-
-    def body() -> Iterator[bytes]:
-        yield head
-        for each, (_, start, size) in zip(heads, extents, strict=True):
-            yield each
-            for piece in _pieces(spool, start, size):
-                yield base64.b64encode(piece)
-            yield b'"'
-        yield b"}}"
-
-    path = f"/v2/repository/models/{quote(triton_model, safe='')}/load"
-    _command(address, path, body(), timeout_seconds, {"Content-Length": str(length)})
-
-
-def _load_over_grpc(
-    address: Address,
-    triton_model: str,
-    config_json: str,
-    spool: IO[bytes],
-    extents: Sequence[tuple[str, int, int]],
-    timeout_seconds: float,
-) -> None:
-    files = {f"file:{path}": b"".join(_pieces(spool, at, size)) for path, at, size in extents}
-    host = address.grpc_endpoint.removeprefix("https://").removeprefix("http://")
-    key = f"triton-grpc-protocol-{address.control_header}"
-    headers = {key: address.control_secret} if address.control_header else {}
-    started = time.monotonic()
-    with triton_grpc.InferenceServerClient(
-        host, ssl=address.grpc_endpoint.startswith("https://")
-    ) as client:
-        try:
-            client.load_model(
-                triton_model,
-                headers=headers,
-                config=config_json,
-                files=files,
-                client_timeout=timeout_seconds,
-            )
-        except InferenceServerException as error:
-            if "DEADLINE_EXCEEDED" in str(error.status()):
-                raise NodeTimeout(_too_slow(time.monotonic() - started)) from None
-            if "UNAVAILABLE" in str(error.status()):
-                raise NodeUnreachable(f"{host} does not answer.") from None
-            raise LoadFailed(_error_text(str(error.message()))) from None
-
-
-def _pieces(spool: IO[bytes], start: int, size: int) -> Iterator[bytes]:
-    position, end = start, start + size
-    while position < end:
-        spool.seek(position)
-        piece = spool.read(min(_BASE64_PIECE_BYTES, end - position))
-        position += len(piece)
-        yield piece
-
-
-def _command(
-    address: Address,
-    path: str,
-    body: bytes | Iterator[bytes],
-    timeout_seconds: float,
-    headers: dict[str, str] | None = None,
-) -> None:
-    started = time.monotonic()
-    try:
-        answer = httpx.post(
-            address.endpoint + path,
-            content=body,
-            headers={**address.headers, **(headers or {})},
-            timeout=httpx.Timeout(timeout_seconds, connect=LOOK_SECONDS),
-        )
-    except httpx.ConnectTimeout:
-        raise NodeUnreachable(f"{address.endpoint} does not answer.") from None
-    except httpx.TimeoutException:
-        raise NodeTimeout(_too_slow(time.monotonic() - started)) from None
-    except httpx.HTTPError as error:
-        raise NodeUnreachable(f"{type(error).__name__}: {error}") from None
-    if answer.status_code in (401, 403):
-        raise LoadFailed("The node refuses its control header: the secret does not fit.")
-    if answer.status_code != 200:
-        raise LoadFailed(_error_of(answer.content))
-
-
-def _too_slow(seconds: float) -> str:
-    return f"The node did not finish within {seconds:.0f} s."
 
 
 def octets(text: str) -> np.ndarray[Any, np.dtype[Any]]:

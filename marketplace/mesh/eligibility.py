@@ -7,12 +7,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Wanted:
-    """A version's side. ``code_approved`` speaks of exactly this version's CID."""
+    """A version's side. ``code_approved`` speaks of exactly this version's CID.
+
+    ``named_nodes``: the names of nodes to which the owner lets a private model go.
+    """
 
     runtime: str
     public: bool
     owner: str
     code_approved: bool
+    named_nodes: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -23,14 +27,16 @@ class Offered:
     accepts_publisher_code: bool
     trusted: bool
     operator: str
+    name: str = ""
 
 
 def refusal(wanted: Wanted, offered: Offered) -> str:
     """Why the node may not run the version, for its owner; empty when it may."""
     if wanted.runtime == "container":
         return "Container images are listed here, not executed."
-    if not wanted.public and not offered.trusted and offered.operator != wanted.owner:
-        return "A private package goes only to trusted nodes and to its owner's own."
+    own = offered.operator == wanted.owner or offered.name in wanted.named_nodes
+    if not wanted.public and not offered.trusted and not own:
+        return "A private package goes only to trusted nodes and to those its owner names."
     if wanted.runtime == "python":
         if not offered.accepts_publisher_code:
             return "The node's operator does not accept publisher code."

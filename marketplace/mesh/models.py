@@ -69,6 +69,19 @@ class NodeChallenge(models.Model):
     used_at = models.DateTimeField(null=True, blank=True)
 
 
+class NodeGrant(models.Model):
+    """A model's owner lets its private versions go to a node that staff do not trust."""
+
+    model = models.ForeignKey("catalog.Model", on_delete=models.CASCADE, related_name="node_grants")
+    node = models.ForeignKey(Node, on_delete=models.CASCADE, related_name="grants")
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["model", "node"], name="node_grant_once_a_model")
+        ]
+
+
 class Placement(models.Model):
     """A version on a node."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -12,16 +12,16 @@ from uuid import UUID
 import structlog
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Count, Q
-from django.utils import timezone
+from django.db.models import Case, Count, Q, When
+from django.db.models.functions import Now
 
 from inframind.storage.errors import StorageError
 from inframind.storage.store import get_store
 from marketplace.catalog.manifest import Manifest
 from marketplace.catalog.models import CodeReview, Version
-from marketplace.mesh import client, modelconfig
+from marketplace.mesh import client, control, modelconfig
 from marketplace.mesh.eligibility import Offered, Wanted, refusal
-from marketplace.mesh.models import Node, Placement
+from marketplace.mesh.models import Node, NodeGrant, Placement
 from marketplace.mesh.secrets import SecretUnreadable, unseal
 
 REPLICAS: Final = 2
@@ -99,13 +99,40 @@ def why_nowhere(version: Version) -> str:
 
 def wanted_of(version: Version) -> Wanted:
     """The version's side of the eligibility rules, read from the database."""
-    newest = CodeReview.objects.filter(cid=version.cid).order_by("-id").first()
-    return Wanted(
-        runtime=version.runtime,
-        public=version.model.public,
-        owner=version.model.owner_id,
-        code_approved=newest is not None and newest.verdict == CodeReview.Verdict.APPROVED,
+    return _wanted([version])[version.pk]
+
+
+def misplaced() -> list[int]:
+    """Ids of placements that the rules would refuse today: access, trust or a review changed."""
+    placements = Placement.objects.select_related("node", "version__model").defer(
+        "version__manifest", "version__readme", "version__files"
     )
+    wanted = _wanted([placement.version for placement in placements])
+    return [
+        placement.pk
+        for placement in placements
+        if refusal(wanted[placement.version_id], offered_of(placement.node))
+    ]
+
+
+def _wanted(versions: Sequence[Version]) -> dict[UUID, Wanted]:
+    reviews = CodeReview.objects.filter(cid__in={version.cid for version in versions})
+    # The newest one of a CID comes last and stays.
+    verdicts = dict(reviews.order_by("id").values_list("cid", "verdict"))
+    named: dict[str, set[str]] = {}
+    grants = NodeGrant.objects.filter(model__in={version.model_id for version in versions})
+    for model, node in grants.values_list("model_id", "node__name"):
+        named.setdefault(model, set()).add(node)
+    return {
+        version.pk: Wanted(
+            runtime=version.runtime,
+            public=version.model.public,
+            owner=version.model.owner_id,
+            code_approved=verdicts.get(version.cid) == CodeReview.Verdict.APPROVED,
+            named_nodes=frozenset(named.get(version.model_id, ())),
+        )
+        for version in versions
+    }
 
 
 def offered_of(node: Node) -> Offered:
@@ -115,6 +142,7 @@ def offered_of(node: Node) -> Offered:
         accepts_publisher_code=node.accepts_publisher_code,
         trusted=node.trusted,
         operator=node.operator_id,
+        name=node.name,
     )
 
 
@@ -166,19 +194,22 @@ def _claim(version_id: UUID, node_id: UUID, *, again: bool) -> tuple[Placement, 
     placement = (
         Placement.objects.select_for_update(of=("self",))
         .select_related("node", "version__model")
+        .annotate(held=Case(When(lease_expires_at__gt=Now(), then=True), default=False))
         .get(version_id=version_id, node_id=node_id)
     )
-    now = timezone.now()
-    held = placement.lease_expires_at is not None and placement.lease_expires_at > now
     loading = placement.state == Placement.State.LOADING
-    if placement.state == Placement.State.READY or (held and (loading or not again)):
+    if placement.state == Placement.State.READY or (placement.held and (loading or not again)):
         return placement, None
-    placement.state = Placement.State.LOADING
-    placement.reason = ""
-    lease = now + timedelta(seconds=settings.LOAD_DEADLINE_SECONDS) + _LEASE_MARGIN
-    placement.lease_expires_at = lease
-    placement.save(update_fields=["state", "reason", "lease_expires_at"])
-    return placement, _Claim(placement.pk, lease)
+    # By the database's clock, which all workers share.
+    Placement.objects.filter(pk=placement.pk).update(
+        state=Placement.State.LOADING,
+        reason="",
+        lease_expires_at=Now() + timedelta(seconds=settings.LOAD_DEADLINE_SECONDS) + _LEASE_MARGIN,
+    )
+    placement.refresh_from_db(fields=["state", "reason", "lease_expires_at"])
+    if placement.lease_expires_at is None:
+        raise RuntimeError("The lease that was just taken is gone.")
+    return placement, _Claim(placement.pk, placement.lease_expires_at)
 
 
 def _load(placement: Placement) -> None:
@@ -198,7 +229,7 @@ def _load(placement: Placement) -> None:
     if placement.ready_at is not None:
         # What is left of it there may be a model whose process died: only a fresh one is well.
         _unload_quietly(placement)
-    client.load(
+    control.load(
         address_of(node),
         plan.triton_model,
         config_json=plan.config_json,
@@ -207,31 +238,30 @@ def _load(placement: Placement) -> None:
     )
 
 
-def _files(plan: modelconfig.Plan, cid: str) -> Iterator[client.File]:
+def _files(plan: modelconfig.Plan, cid: str) -> Iterator[control.File]:
     store = get_store()
     for node_path, program in plan.programs.items():
-        yield client.File(node_path, iter([program.read_bytes()]))
+        yield control.File(node_path, iter([program.read_bytes()]))
     if plan.whole_package:
-        yield client.File("1/package.tar", store.export_tar(cid))
+        yield control.File("1/package.tar", store.export_tar(cid))
     for node_path, package_path in plan.package_files.items():
-        yield client.File(node_path, store.open(cid, package_path))
+        yield control.File(node_path, store.open(cid, package_path))
 
 
 def _finish(claim: _Claim, state: Placement.State, reason: str, duration_ms: int = 0) -> None:
-    now = timezone.now()
     # Only while the lease is still ours: a later worker's result is newer than this one.
     Placement.objects.filter(pk=claim.placement_id, lease_expires_at=claim.lease_expires_at).update(
         state=state,
         reason=reason,
         load_duration_ms=duration_ms,
-        lease_expires_at=now + RETRY_AFTER_FAILURE if state == Placement.State.FAILED else None,
-        ready_at=now if state == Placement.State.READY else None,
+        lease_expires_at=(Now() + RETRY_AFTER_FAILURE if state == Placement.State.FAILED else None),
+        ready_at=Now() if state == Placement.State.READY else None,
     )
 
 
 def _unload_quietly(placement: Placement) -> None:
     try:
-        client.unload(
+        control.unload(
             address_of(placement.node),
             modelconfig.triton_name(placement.version_id),
             timeout_seconds=_UNLOAD_SECONDS,

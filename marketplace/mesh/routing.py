@@ -24,8 +24,15 @@ _MAX_CACHED: Final = 4096
 
 _ROUTES: Final = """
     SELECT n.id, n.name, n.endpoint, n.capacity, p.state, p.reason
-    FROM mesh_placement p JOIN mesh_node n ON n.id = p.node_id
+    FROM mesh_placement p
+    JOIN mesh_node n ON n.id = p.node_id
+    JOIN catalog_version v ON v.id = p.version_id
+    JOIN catalog_model m ON m.name = v.model_id
     WHERE p.version_id = %s AND n.state = 'ready'
+      -- A model can have become private after it was placed.
+      AND (m.public OR n.trusted OR n.operator_id = m.owner_id OR EXISTS (
+        SELECT FROM mesh_nodegrant g WHERE g.node_id = n.id AND g.model_id = m.name
+      ))
 """
 _LOST: Final = """
     UPDATE mesh_placement

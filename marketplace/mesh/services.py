@@ -11,9 +11,11 @@ from django.db.models import F, Q
 from django.db.models.functions import Now
 
 from inframind.identity.models import Wallet
+from inframind.lib.problem import Problem, not_found
 from marketplace.catalog.models import Model, Verification, Version
+from marketplace.catalog.queries import get_model
 from marketplace.mesh import placing
-from marketplace.mesh.models import Node, Pin, Placement
+from marketplace.mesh.models import Node, NodeGrant, Pin, Placement
 from marketplace.mesh.placing import ensure_placed, place
 from marketplace.mesh.probing import probe_all
 from marketplace.mesh.registration import NodeOffer, issue_challenge, register_node
@@ -24,6 +26,8 @@ __all__ = [
     "due_placements",
     "ensure_placed",
     "issue_challenge",
+    "name_node",
+    "owned",
     "pin",
     "place",
     "place_due",
@@ -32,6 +36,7 @@ __all__ = [
     "register_node",
     "retire",
     "sync_configured_nodes",
+    "unname_node",
     "unpin",
 ]
 
@@ -93,6 +98,36 @@ def pin(*, model: Model, source: str, reason: str) -> Pin:
 
 
 @transaction.atomic
+def name_node(*, owner: str, model_name: str, node_name: str) -> NodeGrant:
+    """Lets the owner's private versions go to a node. Raises ``Problem`` 403, 404."""
+    model = owned(owner=owner, model_name=model_name)
+    node = Node.objects.filter(name=node_name).first()
+    if node is None:
+        raise not_found(f"node called {node_name[:80]}")
+    return NodeGrant.objects.get_or_create(model=model, node=node)[0]
+
+
+@transaction.atomic
+def unname_node(*, owner: str, model_name: str, node_name: str) -> None:
+    """Takes that back; what is loaded there is unloaded. Raises ``Problem`` 403, 404."""
+    model = owned(owner=owner, model_name=model_name)
+    NodeGrant.objects.filter(model=model, node__name=node_name).delete()
+
+
+def owned(*, owner: str, model_name: str) -> Model:
+    """The model, if it is the wallet's. Raises ``Problem`` 403, 404."""
+    model = get_model(model_name, viewer=owner)
+    if model.owner_id != owner:
+        raise Problem(
+            "not-yours",
+            f"{model.name} belongs to another wallet.",
+            status=403,
+            remedy="Only its owner names the nodes that it may go to.",
+        )
+    return model
+
+
+@transaction.atomic
 def unpin(*, model: Model, source: str) -> None:
     """Ends one source's pin; other sources keep theirs."""
     Pin.objects.filter(model=model, source=source, ends_at=None).update(ends_at=Now())
@@ -137,7 +172,10 @@ def place_due() -> int:
 
 
 def retire() -> int:
-    """Unloads versions that are no longer served nor being verified; returns how many."""
+    """Unloads what is no longer served nor being verified, and what may not be there any more.
+
+    Returns how many.
+    """
     gone = (
         Placement.objects.exclude(version__state__in=_SERVABLE)
         .exclude(
@@ -148,7 +186,7 @@ def retire() -> int:
         )
         .exclude(state=Placement.State.LOADING, lease_expires_at__gt=Now())
     )
-    ids = list(gone.values_list("pk", flat=True))
+    ids = {*gone.values_list("pk", flat=True), *placing.misplaced()}
     for placement_id in ids:
         placing.remove(placement_id=placement_id)
     return len(ids)

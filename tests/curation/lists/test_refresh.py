@@ -159,7 +159,7 @@ def many() -> None:
 def test_the_number_of_queries_does_not_grow_with_the_models(
     many: None, django_assert_max_num_queries: Any
 ) -> None:
-    with django_assert_max_num_queries(30):
+    with django_assert_max_num_queries(4):
         shelves = queries.featured(entries_per_shelf=12)
         for shelf in shelves:
             for entry in shelf.entries:

@@ -57,6 +57,16 @@ def test_pins_come_and_go_with_the_package(kubo: KuboNode, tmp_path: Path) -> No
     assert not ipfs.exists("not a cid")
 
 
+def test_only_what_was_sent_from_here_is_told_as_kept(kubo: KuboNode, tmp_path: Path) -> None:
+    ipfs = _ipfs(kubo, tmp_path)
+    assert (list(ipfs.kept()), ipfs.collect()) == ([], 0)
+    kubo.pins.add("bafybeiczsscdsbs7ffqz55asqdf3smv6klcw3gofszvwlyarci47bgf354")
+    cid = ipfs.add_package(io.BytesIO(package(_FILES)), limits=_LIMITS).cid
+    assert [kept for kept, _ in ipfs.kept()] == [cid]
+    ipfs.delete(cid)
+    assert list(ipfs.kept()) == []
+
+
 def test_answers_in_another_base_are_compared_by_bytes(kubo: KuboNode, tmp_path: Path) -> None:
     kubo.answers_base58 = True
     cid = _ipfs(kubo, tmp_path).add_package(io.BytesIO(package(_FILES)), limits=_LIMITS).cid

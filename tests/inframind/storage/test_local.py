@@ -164,6 +164,32 @@ def test_uploads_of_dead_processes_are_swept_and_running_ones_are_not(store: Loc
     assert [path.name for path in staging.iterdir()] == ["young"]
 
 
+def test_packages_are_told_with_the_time_of_their_last_storing(store: LocalStore) -> None:
+    cid = _add(store, {"a": b"1"}).cid
+    os.utime(store.root / "packages" / cid, (1, 1))
+    assert list(store.kept()) == [(cid, 1.0)]
+    _add(store, {"a": b"1"})
+    ((same, stored_at),) = store.kept()
+    assert (same, time.time() - stored_at < 60) == (cid, True)
+
+
+def test_blocks_that_a_lost_process_left_are_collected_and_others_stay(store: LocalStore) -> None:
+    kept = _add(store, _FILES)
+    before = _blocks(store)
+    lost = _add(store, _FILES | {"model.yaml": b"name: y"})
+    (store.root / "packages" / lost.cid).unlink()
+    loose = _blocks(store) - before
+    assert store.collect() == len(loose) > 0
+    assert _blocks(store) == before
+    assert b"".join(store.export_tar(kept.cid))
+
+
+def test_a_listed_file_is_opened_without_the_listing(store: LocalStore) -> None:
+    stored = _add(store, _FILES)
+    read = {file.path: b"".join(store.open_file(file)) for file in stored.files}
+    assert read == _FILES
+
+
 def test_many_writers_and_deleters_of_one_content_never_break_it(store: LocalStore) -> None:
     shared = {"shared": b"s" * 3_000_000}
 

@@ -10,9 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from inframind.identity.models import Wallet
+from inframind.lib.problem import Problem
 from inframind.storage.store import get_store
-from marketplace.catalog import trial
-from marketplace.catalog.models import Version
+from marketplace.catalog import services, trial
+from marketplace.catalog.models import AccessPolicy, Model, Terms, Version
 
 OWNER = "0x1111111111111111111111111111111111111111"
 STRANGER = "0x2222222222222222222222222222222222222222"
@@ -44,6 +48,7 @@ examples:
     output: {echo: hello}
 """
 
+PRIVATE = MANIFEST + "access: {public: false}\n"
 PYTHON_MANIFEST = MANIFEST.replace("runtime: onnx", "runtime: python").replace(
     MANIFEST[MANIFEST.index("tensors:") : MANIFEST.index("input_schema:")], ""
 )
@@ -141,3 +146,16 @@ def stored_blocks(store_dir: Path) -> int:
     return sum(
         path.is_file() for part in ("blocks", "staging") for path in (store_dir / part).rglob("*")
     )
+
+
+def refusal(publisher: Wallet, stream: Any, **kwargs: Any) -> Problem:
+    """The problem that a registration ends with."""
+    with pytest.raises(Problem) as caught:
+        services.register(publisher=publisher, stream=stream, **kwargs)
+    return caught.value
+
+
+def nothing_is_there(store_dir: Path) -> bool:
+    """Whether the registry has no row of a model and the store no block."""
+    rows = (Model.objects, Version.objects, AccessPolicy.objects, Terms.objects)
+    return not any(table.exists() for table in rows) and stored_blocks(store_dir) == 0

@@ -19,6 +19,7 @@ from marketplace.catalog.manifest import (
     parse_manifest,
     read_replaces,
 )
+from marketplace.catalog.yamldoc import load_yaml
 from tests.marketplace.catalog.support import MANIFEST, PYTHON_MANIFEST
 
 
@@ -173,6 +174,15 @@ def test_an_error_names_place_line_and_remedy(
 )
 def test_yaml_that_is_ambiguous_or_active_is_refused(text: str, words: str) -> None:
     assert words in refused(text)[0].detail
+
+
+def test_an_integer_that_no_call_can_carry_is_read_as_a_call_reads_it() -> None:
+    numbers = load_yaml(b"[18446744073709551615, 18446744073709551616, -9]", max_bytes=99).value
+    assert [(type(number), number) for number in numbers] == [
+        (int, 2**64 - 1),
+        (float, 2.0**64),
+        (int, -9),
+    ]
 
 
 def test_ten_megabytes_are_refused_at_once() -> None:

@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from inframind.identity.models import Wallet
 from inframind.lib.problem import Problem
-from marketplace.catalog import queries, services
+from marketplace.catalog import queries, ranking, services, tasks
 from marketplace.catalog.models import Badge, Model, Version
 from marketplace.catalog.queries import SearchRequest
 from tests.marketplace.catalog.conftest import Publish
@@ -91,6 +91,67 @@ def test_when_the_newest_expires_an_older_one_serves(activated: Publish) -> None
     activated(MANIFEST.replace("1.0", "2.0"))
     Version.objects.filter(number="2.0.0").update(expires_at=Now())
     assert queries.servable("echo-text", None, viewer=None).number == "1.0.0"
+
+
+def test_a_list_shows_the_older_version_from_the_moment_the_newest_expires(
+    activated: Publish,
+) -> None:
+    activated(MANIFEST.replace("Gives a text back", "The old one"))
+    activated(MANIFEST.replace("1.0", "2.0"))
+    Version.objects.filter(number="2.0.0").update(expires_at=Now())
+    assert queries.get_version("echo-text", None, viewer=None).number == "1.0.0"
+    (listed,) = queries.search(SearchRequest(text="old"), viewer=None).models
+    assert listed.current is not None
+    assert listed.current.number == "1.0.0"
+    assert services.choose_unexpired() == 0
+
+
+def test_what_expired_without_another_stays_out_of_lists(activated: Publish) -> None:
+    activated()
+    Version.objects.update(expires_at=Now())
+    tasks.choose_unexpired()
+    assert names() == []
+    assert queries.get_version("echo-text", None, viewer=OWNER).number == "1.0.0"
+
+
+@pytest.mark.parametrize(
+    ("standings", "chosen"),
+    [
+        ("1.0.0 active, 2.0.0-rc.1 active", "1.0.0"),
+        ("1.9.0 active, 1.10.0 popular", "1.10.0"),
+        ("1.0.0 active, 2.0.0 pending", "1.0.0"),
+        ("1.0.0 active, 2.0.0 deprecated", "1.0.0"),
+        ("1.0.0-rc.1 active, 0.9.0 deprecated", "1.0.0-rc.1"),
+        ("1.0.0 deprecated, 2.0.0-rc.1 deprecated", "1.0.0"),
+        ("1.0.0 deprecated, 2.0.0 delisted", "1.0.0"),
+        ("1.0.0 active, 2.0.0 active expired", "1.0.0"),
+        ("1.0.0 deprecated, 2.0.0 active expired", "1.0.0"),
+        ("1.0.0 active expired, 2.0.0 pending", "1.0.0"),
+        ("1.0.0 pending, 2.0.0-rc.1 delisted", "2.0.0-rc.1"),
+    ],
+)
+def test_the_best_version_is_the_highest_live_release_whose_time_is_not_over(
+    publish: Publish, standings: str, chosen: str
+) -> None:
+    for standing in standings.split(", "):
+        number, state, *expired = standing.split()
+        publish(MANIFEST.replace("version: 1.0", f"version: {number}"))
+        Version.objects.filter(number=number).update(
+            state=state, expires_at=Now() if expired else None
+        )
+    best = ranking.best_first(Version.objects.all()).first()
+    assert best is not None
+    assert best.number == chosen
+
+
+def test_a_call_reads_one_row_once_the_contract_is_known(
+    activated: Publish, django_assert_num_queries: Any
+) -> None:
+    activated()
+    activated(MANIFEST.replace("1.0", "2.0"))
+    queries.servable("echo-text", None, viewer=None)
+    with django_assert_num_queries(1):
+        assert queries.servable("echo-text", None, viewer=None).number == "2.0.0"
 
 
 def test_a_delisted_version_is_gone_and_says_why(activated: Publish) -> None:
@@ -187,7 +248,7 @@ def test_a_page_beyond_the_last_is_the_last() -> None:
 
 @pytest.mark.usefixtures("shop")
 def test_a_list_costs_the_same_queries_however_long(django_assert_max_num_queries: Any) -> None:
-    with django_assert_max_num_queries(9):
+    with django_assert_max_num_queries(10):
         for model in queries.search(SearchRequest(), viewer=None).models:
             assert model.current is not None
             assert len(model.current.badges.all()) == 3

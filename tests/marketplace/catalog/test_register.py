@@ -3,54 +3,35 @@
 from __future__ import annotations
 
 import gzip
-import http.server
 import io
 import tarfile
-import threading
 import time
-from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
-from django.db import connection, transaction
 from pytest_django import Settings
 
 from inframind.identity.caller import Caller
 from inframind.identity.models import Wallet
-from inframind.lib.problem import Problem
 from inframind.storage.store import get_store
 from marketplace.catalog import registration, services
-from marketplace.catalog.models import AccessPolicy, Model, Terms, Verification, Version
+from marketplace.catalog.models import Model, Verification, Version
 from tests.marketplace.catalog.conftest import Publish
 from tests.marketplace.catalog.support import (
     MANIFEST,
     OWNER,
+    PRIVATE,
     PYTHON_MANIFEST,
-    STRANGER,
+    nothing_is_there,
     onnx_model,
     onnx_package,
     onnx_with_external,
     python_package,
-    stored_blocks,
+    refusal,
     stored_packages,
     tar_of,
 )
-
-PRIVATE = MANIFEST + "access: {public: false}\n"
-
-
-def refusal(publisher: Wallet, stream: Any, **kwargs: Any) -> Problem:
-    with pytest.raises(Problem) as caught:
-        services.register(publisher=publisher, stream=stream, **kwargs)
-    return caught.value
-
-
-def nothing_is_there(store_dir: Path) -> bool:
-    rows = (Model.objects, Version.objects, AccessPolicy.objects, Terms.objects)
-    return not any(table.exists() for table in rows) and stored_blocks(store_dir) == 0
 
 
 def test_registering_makes_the_rows_and_keeps_the_package(owner: Wallet, store_dir: Path) -> None:
@@ -302,12 +283,6 @@ def test_publisher_code_waits_for_its_review(owner: Wallet) -> None:
     assert not Verification.objects.exists()
 
 
-def test_a_private_package_is_not_sent_to_ipfs(owner: Wallet, settings: Settings) -> None:
-    settings.IPFS_API = "/ip4/127.0.0.1/tcp/9/http"  # refused before it is asked
-    problem = refusal(owner, onnx_package(PRIVATE))
-    assert (problem.code, problem.status) == ("private-not-encrypted", 422)
-
-
 def test_access_of_a_later_manifest_changes_nothing_and_is_noticed(
     owner: Wallet, publish: Publish
 ) -> None:
@@ -335,162 +310,6 @@ def test_only_one_s_own_model_can_be_replaced(
         assert problem.violations[0].pointer == "/replaces"
 
 
-@pytest.fixture
-def host() -> Iterator[Callable[[bytes], str]]:
-    """Serves one body on this machine."""
-    body = b""
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, format: str, *args: Any) -> None: ...
-
-    server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-
-    def serve(content: bytes) -> str:
-        nonlocal body
-        body = content
-        return f"http://127.0.0.1:{server.server_port}"
-
-    yield serve
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
-def test_a_reference_is_fetched_through_the_gateway_and_hashed(
-    owner: Wallet, publish: Publish, host: Callable[[bytes], str], settings: Settings
-) -> None:
-    cid = publish().cid
-    settings.ARWEAVE_GATEWAY = host(onnx_package(MANIFEST).getvalue())
-    settings.ALLOW_LOOPBACK_NODES = True
-    reference = "ar://" + "A" * 43
-    again = services.register(publisher=owner, reference=reference, expected_cid=cid)
-    assert (again.created, again.version.cid) == (False, cid)
-    settings.ALLOW_LOOPBACK_NODES = False
-    with pytest.raises(Problem) as caught:
-        services.register(publisher=owner, reference=reference, expected_cid=cid)
-    assert caught.value.code == "reference-refused"
-
-
-def test_a_reference_needs_its_cid(owner: Wallet) -> None:
-    with pytest.raises(Problem) as caught:
-        services.register(publisher=owner, reference="ar://" + "A" * 43)
-    assert caught.value.code == "cid-required"
-
-
-def _race(runs: list[Callable[[], Any]]) -> list[str]:
-    """Starts all at once, each on a connection of its own; outcomes in order of the runs."""
-    gate = threading.Barrier(len(runs))
-    outcomes: list[str] = [""] * len(runs)
-
-    def run(index: int) -> None:
-        try:
-            gate.wait()
-            outcomes[index] = "created" if runs[index]().created else "same"
-        except Problem as problem:
-            outcomes[index] = problem.code
-        finally:
-            connection.close()
-
-    threads = [threading.Thread(target=run, args=(index,)) for index in range(len(runs))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return outcomes
-
-
-@pytest.mark.django_db(transaction=True)
-def test_of_two_registrants_of_a_name_one_wins(store_dir: Path) -> None:
-    wallets = [Wallet.objects.of(address) for address in (OWNER, STRANGER)]
-    packages = [onnx_package(files={"README.md": wallet.pk.encode()}) for wallet in wallets]
-    outcomes = _race(
-        [
-            partial(services.register, publisher=wallet, stream=package)
-            for wallet, package in zip(wallets, packages, strict=True)
-        ]
-    )
-    assert sorted(outcomes) == ["created", "name-unavailable"]
-    assert stored_packages(store_dir) == [Version.objects.get().cid]
-
-
-@pytest.mark.django_db(transaction=True)
-def test_of_two_contents_for_a_number_one_wins(store_dir: Path) -> None:
-    owner = Wallet.objects.of(OWNER)
-    outcomes = _race(
-        [
-            partial(
-                services.register, publisher=owner, stream=onnx_package(files={"README.md": text})
-            )
-            for text in (b"one", b"two")
-        ]
-    )
-    assert sorted(outcomes) == ["created", "version-taken"]
-    assert stored_packages(store_dir) == [Version.objects.get().cid]
-
-
-@pytest.mark.django_db(transaction=True)
-def test_the_same_content_at_once_is_one_version(store_dir: Path) -> None:
-    owner = Wallet.objects.of(OWNER)
-    outcomes = _race(
-        [lambda: services.register(publisher=owner, stream=onnx_package()) for _ in range(3)]
-    )
-    assert sorted(outcomes) == ["created", "same", "same"]
-    assert stored_packages(store_dir) == [Version.objects.get().cid]
-
-
-@pytest.mark.django_db(transaction=True)
-def test_without_the_locks_the_race_is_real(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The negative control: a check before the insert alone lets both registrants through."""
-    owner = Wallet.objects.of(OWNER)
-    both_looked = threading.Barrier(2)
-    taken: list[bool] = []
-
-    def naive() -> Any:
-        with transaction.atomic():
-            taken.append(Model.objects.filter(pk="echo-text").exists())
-            both_looked.wait()
-            Model.objects.bulk_create(
-                [Model(name="echo-text", skeleton="echotext", owner=owner)], ignore_conflicts=True
-            )
-        return services.Registration(Version(), created=True)
-
-    assert _race([naive, naive]) == ["created", "created"]
-    assert taken == [False, False]
-
-
 def test_a_package_without_python_class_is_still_the_reviewer_s_matter(owner: Wallet) -> None:
     done = services.register(publisher=owner, stream=python_package(PYTHON_MANIFEST, b"x = 1\n"))
     assert done.created
-
-
-@pytest.mark.django_db(transaction=True)
-def test_a_failed_registrant_takes_nothing_from_one_with_the_same_content(store_dir: Path) -> None:
-    """The loser discards what the winner refers to only if nobody does."""
-    owner, stranger = Wallet.objects.of(OWNER), Wallet.objects.of(STRANGER)
-    for turn in range(5):
-        number = f"1.{turn}"
-        manifest = MANIFEST.replace("1.0", number)
-        outcomes = _race(
-            [
-                partial(services.register, publisher=owner, stream=onnx_package(manifest)),
-                partial(
-                    services.register,
-                    publisher=stranger,
-                    stream=onnx_package(manifest),
-                    name="other-one",
-                ),
-            ]
-        )
-        assert outcomes == ["created", "manifest-invalid"]
-        version = Version.objects.get(number=f"{number}.0")
-        assert version.cid in stored_packages(store_dir)
-        read = get_store().read_bytes(version.cid, "model.yaml", limit_bytes=10_000)
-        assert read == manifest.encode()

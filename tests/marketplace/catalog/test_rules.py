@@ -90,6 +90,11 @@ def test_a_seed_gives_the_same_inputs_again_and_another_seed_others() -> None:
     assert (len(first), first == drawn(schema), first == drawn(schema, seed=2)) == (30, True, False)
 
 
+def test_inputs_are_drawn_as_a_call_can_carry_them() -> None:
+    schema = {"type": "integer", "minimum": 2**70, "maximum": 2**70 + 2**40}
+    assert {type(each) for each in generate(schema, count=5, seed=1, timeout_seconds=30)} == {float}
+
+
 def test_base64_is_generated_as_base64() -> None:
     found = drawn({"type": "string", "contentEncoding": "base64"})
     assert (len(found), all(len(text) % 4 == 0 for text in found)) == (30, True)

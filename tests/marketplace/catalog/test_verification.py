@@ -110,6 +110,7 @@ def unfit(document: Any) -> Any:
         (fails("model-failed", "It raised KeyError."), "examples", "model-failed", "KeyError"),
         (fails("invalid-output", "Output has NaN."), "examples", "invalid-output", "NaN"),
         (fails("timed-out", "No answer in 10 s."), "examples", "timed-out", "No answer"),
+        (fails("model-failed", "Oh", remedy="Do so."), "examples", "model-failed", "Oh. Do so."),
         (unfit, "generated", "invalid-input", "/text: too long"),
     ],
 )
@@ -248,6 +249,19 @@ def test_a_refusal_says_why_and_a_later_one_delists(
     services.review_code(version=version, reviewer=staff, verdict="refused", note="Missed a line.")
     version.refresh_from_db()
     assert (version.state, version.model.current) == ("delisted", None)
+
+
+@pytest.mark.parametrize(("is_staff", "words"), [(True, "own code"), (False, "not staff")])
+def test_nobody_reviews_their_own_code_nor_without_being_staff(
+    owner: Wallet, stranger: Wallet, is_staff: bool, words: str
+) -> None:
+    version = services.register(publisher=owner, stream=python_package()).version
+    reviewer = owner if is_staff else stranger
+    reviewer.is_staff = is_staff
+    with pytest.raises(Problem) as caught:
+        services.review_code(version=version, reviewer=reviewer, verdict="approved")
+    assert (caught.value.status, words in caught.value.detail) == (403, True)
+    assert not CodeReview.objects.exists()
 
 
 def test_a_model_without_code_is_not_reviewed(publish: Publish, staff: Wallet) -> None:

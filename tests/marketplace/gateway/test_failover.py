@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
@@ -15,7 +17,7 @@ from inframind.devstack.triton import Node as Server
 from inframind.lib.ids import new_uuid7
 from marketplace.gateway import loop, pipeline
 from marketplace.gateway.models import Call
-from marketplace.mesh import client, services
+from marketplace.mesh import asyncdb, client, control, services
 from marketplace.mesh.modelconfig import triton_name
 from marketplace.mesh.models import Node, Placement
 from marketplace.mesh.placing import address_of
@@ -127,7 +129,7 @@ def test_a_model_gone_from_every_node_is_loaded_again_by_the_next_call(
     version = list_doubler(fresh_name("doubler"))
     for placement in on_both(version):
         address = address_of(placement.node)
-        client.unload(address, triton_name(version.pk))
+        control.unload(address, triton_name(version.pk))
 
     answer = call(version.model_id, {"values": [4]})
 
@@ -162,3 +164,30 @@ def test_first_calls_at_once_load_the_model_once(mesh: list[Node], callers: int)
     assert Placement.objects.filter(version=version, state="ready").count() == 1
     services.place_due()
     assert Placement.objects.filter(version=version, state="ready").count() == 2
+
+
+def test_without_a_database_a_call_is_503_and_safe_to_repeat(
+    mesh: list[Node], call: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = list_doubler(fresh_name("doubler"))
+    taken, free = threading.Event(), threading.Event()
+
+    async def take_all() -> None:
+        async with AsyncExitStack() as stack:
+            for _ in range(asyncdb.POOL_CONNECTIONS):
+                await stack.enter_async_context(asyncdb.connection())
+            taken.set()
+            await asyncio.to_thread(free.wait)
+
+    hog = threading.Thread(target=lambda: loop.submit(take_all(), 30))
+    hog.start()
+    assert taken.wait(10)
+    monkeypatch.setattr(asyncdb, "POOL_WAIT_SECONDS", 0.1)
+    answer = call(version.model_id, {"values": [1]})
+    free.set()
+    hog.join()
+
+    assert answer.status_code == 503
+    assert answer.json()["type"] == "/problems/not-available"
+    assert answer.json()["retry_safe"] is True
+    assert call(version.model_id, {"values": [1]}).status_code == 200

@@ -7,13 +7,15 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from django.db.models.functions import Now
 from django.test import Client
 
-from inframind.identity.models import Wallet
+from inframind.identity.models import Token, Wallet
 from inframind.identity.services import mint_token
 from inframind.lib.amounts import parse_ifm
 from marketplace.catalog.models import Model, Version
 from marketplace.gateway.models import Call
+from marketplace.gateway.queries import figures_for
 from marketplace.mesh.models import Node
 
 from ..mesh.serving import OWNER, fresh_name, list_doubler
@@ -129,6 +131,30 @@ def test_an_unknown_name_and_a_private_one_read_the_same(doubler: Version, call:
     assert not Call.objects.exists()
 
 
+@pytest.mark.parametrize(
+    "reference",
+    ["%00", "a%00b", "A", "..%2f..", "x" * 2000, "doubler@%00", "doubler@1.0.0.0", "@", "@1"],
+)
+def test_what_can_be_no_name_is_404(mesh: list[Node], call: Any, reference: str) -> None:
+    for method in (call, lambda each, _: Client().get(f"/inference/v1/{each}")):
+        answer = method(reference, {})
+        assert answer.status_code == 404
+        assert answer.headers["Content-Type"] == "application/problem+json"
+
+
+def test_what_is_taken_back_is_gone_at_the_next_call(doubler: Version, call: Any) -> None:
+    name, token = doubler.model_id, token_of(GUEST)
+    assert call(name, {"values": [1]}, token=token).status_code == 200
+
+    Model.objects.filter(pk=name).update(public=False, auth_required=True, allow_list=[GUEST])
+    assert call(name, {"values": [1]}).status_code == 404
+    assert call(name, {"values": [1]}, token=token).status_code == 200
+    Model.objects.filter(pk=name).update(allow_list=[])
+    assert call(name, {"values": [1]}, token=token).status_code == 404
+    Token.objects.update(revoked_at=Now())
+    assert call(name, {"values": [1]}, token=token).status_code == 401
+
+
 def test_a_private_model_serves_its_owner_and_its_allow_list(doubler: Version, call: Any) -> None:
     Model.objects.filter(pk=doubler.model_id).update(
         public=False, auth_required=True, allow_list=[GUEST]
@@ -242,6 +268,9 @@ def test_diagnostics_say_nothing_from_too_small_a_sample(doubler: Version, call:
     assert 0 < hour["p50_ms"] <= hour["p95_ms"]
     assert hour["availability"] is None
     assert len(found["hours"]) == 24
+    card = figures_for([doubler.model_id])[doubler.model_id]
+    assert (card.calls_24h, card.success_rate, sum(card.hourly)) == (20, 1.0, 20)
+    assert sum(card.hourly[-2:]) == 20
     other = list_doubler(fresh_name("doubler"))
     fresh = Client().get(f"/api/v1/models/{other.model_id}/diagnostics").json()["windows"][0]
     assert (fresh["success_rate"], fresh["p50_ms"], fresh["calls"]) == (None, None, 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from marketplace.mesh.eligibility import Offered, Wanted, refusal
 
 OWNER, OPERATOR = "0xowner", "0xoperator"
+NAMED = frozenset({"node-a"})
 
 
 def wanted(runtime: str = "onnx", *, public: bool = True, approved: bool = True) -> Wanted:
@@ -16,7 +18,7 @@ def wanted(runtime: str = "onnx", *, public: bool = True, approved: bool = True)
 
 
 def offered(*, code: bool = False, trusted: bool = False, operator: str = OPERATOR) -> Offered:
-    return Offered(frozenset({"python"}), code, trusted, operator)
+    return Offered(frozenset({"python"}), code, trusted, operator, "node-a")
 
 
 @pytest.mark.parametrize(
@@ -32,6 +34,9 @@ def offered(*, code: bool = False, trusted: bool = False, operator: str = OPERAT
         (wanted(public=False), offered(trusted=True), True),
         (wanted(public=False), offered(operator=OWNER), True),
         (wanted("python", public=False), offered(code=True), False),
+        (replace(wanted(public=False), named_nodes=NAMED), offered(), True),
+        (replace(wanted(public=False), named_nodes=frozenset({"other"})), offered(), False),
+        (replace(wanted(public=False), named_nodes=NAMED), offered(code=True), False),
         (wanted("container"), offered(trusted=True), False),
     ],
 )

@@ -11,7 +11,7 @@ from django.utils import timezone
 from inframind.devstack.triton import Node as Server
 from marketplace.catalog import trial
 from marketplace.catalog.models import CodeReview, Model, Version
-from marketplace.mesh import client, queries, services
+from marketplace.mesh import client, control, queries, services
 from marketplace.mesh.modelconfig import triton_name
 from marketplace.mesh.models import Node, Placement, Probe
 from marketplace.mesh.placing import address_of, eligible_nodes
@@ -58,6 +58,18 @@ def test_a_node_that_restarts_gets_its_models_back(private_mesh: list[Server]) -
     assert holds(victim, version)
     seen = Probe.objects.filter(version=version, node=victim).order_by("pk")
     assert [probe.ok for probe in seen] == [False]
+
+
+def test_a_big_package_travels_over_grpc(mesh: list[Node], monkeypatch: pytest.MonkeyPatch) -> None:
+    version = list_doubler(fresh_name("doubler"))
+    node = eligible_nodes(version)[0]
+    monkeypatch.setattr(control, "HTTP_LOAD_BYTES", 0)
+    monkeypatch.setattr(control, "HTTP_LOAD_MAX_BYTES", -1)
+
+    placement = services.place(version_id=version.pk, node_id=node.pk)
+
+    assert (placement.state, placement.reason) == ("ready", "")
+    assert holds(node, version)
 
 
 def test_a_lease_keeps_a_second_worker_away(mesh: list[Node]) -> None:
@@ -118,6 +130,13 @@ def test_private_models_are_left_out_of_the_list_of_nodes(mesh: list[Node]) -> N
     services.place(version_id=version.pk, node_id=eligible_nodes(version)[0].pk)
     assert sum(len(node.placements.all()) for node in queries.nodes()) == 1
     Model.objects.filter(pk=version.model_id).update(public=False)
+    assert sum(len(node.placements.all()) for node in queries.nodes()) == 0
+
+
+def test_versions_under_verification_are_left_out_of_the_list_of_nodes(mesh: list[Node]) -> None:
+    version = list_doubler(fresh_name("doubler"))
+    services.place(version_id=version.pk, node_id=eligible_nodes(version)[0].pk)
+    Version.objects.filter(pk=version.pk).update(state=Version.State.PENDING)
     assert sum(len(node.placements.all()) for node in queries.nodes()) == 0
 
 

@@ -172,3 +172,18 @@ def test_joining_needs_a_token_that_manages(document: dict[str, Any]) -> None:
         "/api/v1/nodes/challenge", {"endpoint": "http://8.8.8.8"}, content_type="application/json"
     )
     assert answer.status_code == 401
+
+
+def test_packages_go_to_the_proven_host_only(operator: Wallet, document: dict[str, Any]) -> None:
+    challenge = services.issue_challenge(operator=operator, endpoint=document["endpoint"])
+
+    with pytest.raises(Problem) as caught:
+        services.register_node(
+            operator=operator,
+            nonce=challenge.nonce,
+            signature=sign(challenge_text(challenge)),
+            offer=replace(offer_of(document), grpc_endpoint="http://8.8.8.8:8001"),
+        )
+
+    assert [each.pointer for each in caught.value.violations] == ["/grpc_endpoint"]
+    assert not Node.objects.exists()

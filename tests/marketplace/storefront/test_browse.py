@@ -98,8 +98,8 @@ def test_clearing_the_filters_keeps_order_and_view(client: Client, activated: Pu
 @pytest.mark.parametrize(
     ("address", "most"),
     [
-        ("/models", 10),
-        ("/models?view=cards", 10),
+        ("/models", 11),
+        ("/models?view=cards", 11),
         ("/models/featured", 21),
         ("/", 31),
         ("/collections/agent-compatible", 5),

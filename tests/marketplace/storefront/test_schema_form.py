@@ -196,13 +196,18 @@ _scalars = st.one_of(
 
 @given(
     st.fixed_dictionaries(
-        {"text": st.text(st.characters(exclude_characters="\r")), "scores": st.booleans()},
+        {
+            "text": st.text(st.characters(codec="utf-8", exclude_characters="\r")),
+            "scores": st.booleans(),
+        },
         optional={
             "count": st.integers(),
             "ratio": st.floats(allow_nan=False, allow_infinity=False),
             "mode": st.sampled_from(["lead", 2, None]),
             "strict": st.booleans(),
-            "words": st.lists(st.text(st.characters(exclude_characters="\r")), min_size=1),
+            "words": st.lists(
+                st.text(st.characters(codec="utf-8", exclude_characters="\r")), min_size=1
+            ),
             "limits": st.lists(st.integers(), min_size=1),
             "options": st.dictionaries(st.text(), _scalars),
         },

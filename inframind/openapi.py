@@ -1,0 +1,50 @@
+"""What every operation of the API has in common in its description: how it refuses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from inframind.problems import CONTENT_TYPE
+
+_PROBLEM = {
+    "type": "object",
+    "description": "RFC 9457 problem details.",
+    "required": ["type", "title", "status", "detail", "charged", "retry_safe"],
+    "properties": {
+        "type": {"type": "string", "description": "Stable: /problems/<code>."},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string", "description": "What happened."},
+        "remedy": {"type": "string", "description": "What to do next."},
+        "charged": {"type": "boolean"},
+        "retry_safe": {"type": "boolean"},
+        "retry_after_seconds": {"type": "integer"},
+        "instance": {"type": "string"},
+        "violations": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["pointer", "detail"],
+                "properties": {
+                    "pointer": {"type": "string", "description": "RFC 6901 JSON pointer."},
+                    "detail": {"type": "string"},
+                    "remedy": {"type": "string"},
+                    "line": {"type": "integer"},
+                },
+            },
+        },
+    },
+}
+_REFUSAL = {
+    "description": "A refusal (RFC 9457): what happened, whether anything was charged, what next.",
+    "content": {CONTENT_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+}
+
+
+def document_problems(result: dict[str, Any], **_: Any) -> dict[str, Any]:
+    """A drf-spectacular post-processing hook."""
+    result.setdefault("components", {}).setdefault("schemas", {})["Problem"] = _PROBLEM
+    for operations in result["paths"].values():
+        for operation in operations.values():
+            operation["responses"].setdefault("default", _REFUSAL)
+    return result
