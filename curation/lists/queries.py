@@ -54,9 +54,7 @@ def _shelves(rules: Sequence[Rule], length: int) -> list[Shelf]:
     standing = ShelfEntry.objects.filter(shelf__in=slugs, model__in=visible(None))
     totals = dict(standing.order_by().values_list("shelf").annotate(Count("id")))
     entries = (
-        standing.annotate(
-            place=Window(RowNumber(), partition_by=F("shelf"), order_by="position")
-        )
+        standing.annotate(place=Window(RowNumber(), partition_by=F("shelf"), order_by="position"))
         .filter(place__lte=length)
         .select_related("model__current", "model__owner")
         .defer("model__current__manifest", "model__current__readme", "model__current__files")

@@ -104,7 +104,11 @@ def test_other_protocols_are_refused() -> None:
 
 
 def test_a_body_above_the_limit_is_refused_while_it_comes_in() -> None:
-    limits = {"DATA_UPLOAD_MAX_MEMORY_SIZE": 10, "CALL_BODY_MAX_BYTES": 9, "PACKAGE_MAX_BYTES": 99}
+    limits: dict[str, Any] = {
+        "DATA_UPLOAD_MAX_MEMORY_SIZE": 10,
+        "CALL_BODY_MAX_BYTES": 9,
+        "PACKAGE_MAX_BYTES": 99,
+    }
     start, body = ask("/plain", b"x" * 11, **limits)
     assert start["status"] == 413
     assert (b"Content-Type", b"application/problem+json") in start["headers"]

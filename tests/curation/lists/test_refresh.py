@@ -69,9 +69,9 @@ def called(model: Model, count: int, outcome: str = "served", *, days_ago: int =
 
 
 def badge(model: Model, kind: str, *, lifetime: timedelta = timedelta(days=1)) -> None:
+    assert model.current is not None
     run = Verification.objects.create(version=model.current, state="passed")
     check = Check.objects.create(verification=run, kind="structured", passed=True, cid="bafy")
-    assert model.current is not None
     Badge.objects.create(
         version=model.current, kind=kind, evidence=check, expires_at=Now() + lifetime
     )
