@@ -7,6 +7,7 @@ before any hook of the root conftest runs.
 from __future__ import annotations
 
 import os
+import warnings
 
 import django
 import pytest
@@ -45,5 +46,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     """End every server, also after Ctrl-C."""
+    # The nodes that a worker started serve the other one too: they outlive it by design.
+    warnings.filterwarnings("ignore", "subprocess .* is still running", ResourceWarning)
     if _controller is not None:
         _controller.stop()

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import orjson
 
+from inframind.lib.pointer import escape
 from inframind.lib.problem import Problem, Violation
 
 MAX_DEPTH: Final = 64
@@ -48,7 +49,7 @@ def _check_depth(document: Any) -> None:
     level: list[tuple[str, Any]] = [("", document)]
     for _ in range(MAX_DEPTH):
         level = [
-            (f"{pointer}/{_escaped(key)}", value)
+            (f"{pointer}/{escape(key)}", value)
             for pointer, container in level
             for key, value in _members(container)
             if isinstance(value, dict | list)
@@ -82,15 +83,11 @@ def _check_keys(body: bytes) -> None:
             names = [name for name, _ in pairs]
             twice = next(name for name in names if names.count(name) > 1)
             raise _refused(
-                f"/{_escaped(twice)}", f"The key {twice[:80]!r} stands twice in one object."
+                f"/{escape(twice)}", f"The key {twice[:80]!r} stands twice in one object."
             )
         return found
 
     json.loads(body, object_pairs_hook=once)
-
-
-def _escaped(token: object) -> str:
-    return str(token).replace("~", "~0").replace("/", "~1")
 
 
 def _refused(pointer: str, detail: str) -> Problem:

@@ -12,6 +12,7 @@ from typing import Any, Final, Protocol
 import numpy as np
 import orjson
 
+from inframind.lib.pointer import tokens_of
 from inframind.lib.problem import Problem, Violation
 
 NUMPY_TYPES: Final[dict[str, Any]] = {
@@ -130,7 +131,7 @@ def decode(tensors: Sequence[Tensor], specs: Sequence[Spec], *, max_batch_size: 
         if spec.pointer == "":
             document = value
         else:
-            _insert(document, _tokens(spec.pointer), value)
+            _insert(document, tokens_of(spec.pointer), value)
     return document
 
 
@@ -141,13 +142,9 @@ class _Unfit(Exception):
         self.detail = detail
 
 
-def _tokens(pointer: str) -> list[str]:
-    return [part.replace("~1", "/").replace("~0", "~") for part in pointer.split("/")[1:]]
-
-
 def _resolve(document: Any, pointer: str) -> Any:
     value = document
-    for token in _tokens(pointer):
+    for token in tokens_of(pointer):
         if isinstance(value, dict):
             value = value.get(token, _ABSENT)
         elif isinstance(value, list) and token.isascii() and token.isdigit():

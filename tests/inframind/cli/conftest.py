@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -60,7 +61,9 @@ class PlayedServer:
                     self.send_header(name, value)
                 self.send_header("Content-Length", str(len(answer.body) + 1000 * answer.cut))
                 self.end_headers()
-                self.wfile.write(answer.body)
+                # A client that has seen enough hangs up before the end.
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            self.wfile.write(answer.body)
                 self.close_connection = answer.cut
 
             do_GET = do_POST = _serve
