@@ -48,3 +48,15 @@ def document_problems(result: dict[str, Any], **_: Any) -> dict[str, Any]:
         for operation in operations.values():
             operation["responses"].setdefault("default", _REFUSAL)
     return result
+
+
+def group_and_summarise(result: dict[str, Any], **_: Any) -> dict[str, Any]:
+    """A post-processing hook: tags by resource, the first sentence as the summary."""
+    for path, operations in result["paths"].items():
+        parts = path.removeprefix("/api/v1").strip("/").split("/")
+        for operation in operations.values():
+            operation["tags"] = [parts[0].partition(".")[0]]
+            described = str(operation.get("description", "")).strip()
+            if described:
+                operation["summary"] = described.split(". ")[0].split("\n")[0].rstrip(".")
+    return result

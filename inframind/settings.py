@@ -194,6 +194,7 @@ SPECTACULAR_SETTINGS = {
     "SERVE_INCLUDE_SCHEMA": False,
     "POSTPROCESSING_HOOKS": [
         "inframind.openapi.document_problems",
+        "inframind.openapi.group_and_summarise",
         "drf_spectacular.hooks.postprocess_schema_enums",
     ],
     "SWAGGER_UI_DIST": "SIDECAR",

@@ -36,3 +36,12 @@ def second_private_triton_node() -> Iterator[Node]:
     """Another one, for what happens between two."""
     with servers.private_node(name="private-two") as node:
         yield node
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None) -> Iterator[None]:
+    """As pytest-django's; the gateway's connections end before their database does."""
+    from marketplace.gateway import loop
+
+    yield
+    loop.stop()

@@ -16,6 +16,7 @@ from inframind.cli import document, options, refusal
 from inframind.cli.terminal import err, err_json, json_text, out, plain, styled, watched
 from inframind.lib.amounts import format_ifm, parse_ifm
 
+_MODEL_REFERENCE: Final = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*(?:@\d+(?:\.\d+)+)?")
 _IDEMPOTENCY_KEY: Final = re.compile(r"[!-~]{1,255}")
 _DURATION: Final = re.compile(r"(?:^|,)\s*total\s*(?:;[^,]*)?;\s*dur=([0-9.]+)")
 
@@ -85,8 +86,13 @@ def call(
       infra call --model filetype-v1 content@photo.jpg
       echo '{"text": "…"}' | infra call --model language-id-v1 --input -
     """
-    name, number = options.model_and_version("", model, version)
     properties = list(pairs or [])
+    if not model and properties and _MODEL_REFERENCE.fullmatch(properties[0]):
+        raise refusal.usage(
+            f"{properties[0]!r} is not a property of the input.",
+            f"A model is named so: infra call --model {properties[0]}",
+        )
+    name, number = options.model_and_version("", model, version)
     headers = {"Content-Type": "application/json"}
     if budget:
         # `--budget 2.5 IFM` without quotes leaves the unit among the properties.

@@ -23,7 +23,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-app.command("register")(register)
+app.command("register", short_help="Publish a model and wait for its checks.")(register)
 app.command("call")(call)
 app.add_typer(model_app)
 

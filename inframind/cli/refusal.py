@@ -13,6 +13,17 @@ EXIT_NOT_ALLOWED: Final = 4
 EXIT_INTERRUPTED: Final = 130
 
 _LOCAL_TYPE_PREFIX: Final = "/problems/"
+_SIGN_IN_REMEDY: Final = (
+    "Put your token in the environment: export INFRA_TOKEN=<your token>. "
+    "Whoever runs the server gives one out."
+)
+# The server speaks to programs, of addresses and headers; here the same is a command or an option.
+_REMEDIES: Final = {
+    "not-found": "See what there is: infra model list. A private model needs its owner's token.",
+    "token-required": _SIGN_IN_REMEDY,
+    "invalid-token": "Get a fresh one from whoever runs the server, and export INFRA_TOKEN.",
+    "over-budget": "Raise --budget, or call another model.",
+}
 
 
 class Refusal(Exception):
@@ -42,7 +53,7 @@ def not_signed_in(action: str) -> Refusal:
     document = _document(
         "not-signed-in",
         f"To {action} you need a token, and INFRA_TOKEN is not set.",
-        "Put your token in the environment: export INFRA_TOKEN=<your token>",
+        _SIGN_IN_REMEDY,
         charged=False,
     )
     return Refusal(document, EXIT_NOT_ALLOWED)
@@ -97,10 +108,12 @@ def sentences(document: dict[str, Any]) -> list[str]:
     """The lines that a person reads: what happened, where, what to do, money, retry."""
     lines = [f"{styled('Error:', 'red')} {plain(document['detail'])}"]
     lines += [_violation(each) for each in _dicts(document.get("violations"))]
-    remedy = document.get("remedy")
+    code = str(document.get("type", "")).removeprefix(_LOCAL_TYPE_PREFIX)
+    remedy = _REMEDIES.get(code, document.get("remedy"))
     if isinstance(remedy, str) and remedy:
         lines.append(plain(remedy))
-    if document.get("type") == _LOCAL_TYPE_PREFIX + "wrong-usage":
+    # Nothing left this machine, so there is nothing to say of money or of another try.
+    if code in ("wrong-usage", "not-signed-in"):
         return lines
     tail = [_charge(document), _retry(document)]
     lines.append(styled(" ".join(part for part in tail if part), "dim"))
@@ -143,7 +156,8 @@ def _charge(document: dict[str, Any]) -> str:
 
 def _retry(document: dict[str, Any]) -> str:
     safe = document.get("retry_safe")
-    if safe is None:
+    # The server is right that a repeat does no harm; a name that is missing stays missing.
+    if safe is None or (safe and document.get("status") == 404):
         return ""
     if not safe:
         return "The same request would be refused again: mend the cause first."

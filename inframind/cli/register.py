@@ -168,6 +168,10 @@ def _root(path: Path) -> Path:
         root = path
     elif path.name == packing.MANIFEST:
         root = path.parent
+    elif not path.exists():
+        raise refusal.usage(
+            f"There is no {path}.", f"Name a {packing.MANIFEST}, or the directory that holds one."
+        )
     else:
         raise refusal.usage(
             f"{path} is neither a directory nor a {packing.MANIFEST}.",
@@ -175,7 +179,8 @@ def _root(path: Path) -> Path:
         )
     if not (root / packing.MANIFEST).is_file():
         raise refusal.usage(
-            f"There is no {packing.MANIFEST} in {root}.", "Name the directory that holds it."
+            f"There is no {packing.MANIFEST} in {root.resolve()}",
+            f"Name a {packing.MANIFEST}, or the directory that holds one.",
         )
     return root
 

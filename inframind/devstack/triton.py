@@ -161,12 +161,15 @@ class Node:
         )
         said = json.loads(report.read_text())
         self.ports = said["ports"]
-        reason = f" ({said['reason']})" if said["reason"] else ""
-        words = {True: "yes", False: "no"}
-        user = words[said["user"]] if is_root() else "no (needs root)"
+        own_user = said["user"] if is_root() else False
+        parts = [
+            "under a user of its own" if own_user else "under our own user",
+            "without network" if said["network"] else "with our network",
+            "without our files" if said["files"] else "with our files",
+        ]
+        reason = said["reason"] or ("" if own_user else "another user needs root")
         self.isolation = (
-            f"sandbox isolation: user {user}, network {words[said['network']]}, "
-            f"files {words[said['files']]}{reason}"
+            "Publisher code runs " + ", ".join(parts) + (f" ({reason})" if reason else "")
         )
 
     @property

@@ -255,11 +255,11 @@ def _hold(
     started = time.monotonic()
     validator = schemas.validator_for(f"{version.cid}:output", declared.output_schema)
     passed, fault = answers.hold(cases, validator, session, beat=beat)
+    few = f", {distinct} of them distinct" if distinct < len(cases) else ""
     return Result(
         kind,
         passed == len(cases),
-        fault.detail
-        or f"{len(cases)} inputs, {distinct} of them distinct, on {session.node_name}.",
+        fault.detail or f"{len(cases)} inputs{few}, on {session.node_name}.",
         fault.remedy or remedy,
         fault.code,
         len(cases),

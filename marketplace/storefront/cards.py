@@ -39,6 +39,7 @@ class Card:
     p50_ms: float | None
     success_share: float | None
     calls: tuple[int, ...]
+    calls_24h: int
     calls_label: str
 
 
@@ -93,6 +94,7 @@ def _card(model: Model, version: Version, figures: Figures | None, now: datetime
         p50_ms=figures.p50_ms if figures is not None else None,
         success_share=figures.success_rate if figures is not None else None,
         calls=tuple(hourly) if total else (),
+        calls_24h=total,
         calls_label=calls_label(hourly),
     )
 

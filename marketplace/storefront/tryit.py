@@ -20,6 +20,7 @@ from inframind.lib.ids import new_uuid7
 from inframind.lib.problem import Problem
 from marketplace.catalog.models import Version
 from marketplace.gateway import loop, pipeline
+from marketplace.storefront.readable import readable_json
 from marketplace.storefront.schema_form import Field, read_form, with_violations
 
 GRACE_SECONDS = 5
@@ -84,7 +85,7 @@ def _from_problem(
     return Answer(
         ok=False,
         status=status,
-        document=json.dumps(problem, indent=2, ensure_ascii=False),
+        document=readable_json(problem),
         latency_ms=latency_ms,
         receipt=receipt,
         title=str(problem.get("title", "The call failed")),
@@ -122,7 +123,7 @@ def _call(version: Version, body: bytes, caller: Caller | None, remote_address: 
     return Answer(
         ok=True,
         status=reply.status,
-        document=json.dumps(document, indent=2, ensure_ascii=False),
+        document=readable_json(document),
         latency_ms=latency_ms,
         fee_base_units=_amount(headers.get("inframind-fee", "")),
         node=headers.get("inframind-node", ""),

@@ -110,12 +110,14 @@ def models(request: HttpRequest) -> HttpResponse:
     wanted = listing.search_request(request.GET)
     page = catalog.search(wanted, viewer=viewer_of(request))
     query = request.GET
+    chips = listing.chips(query, wanted, page)
     context = {
         "text": wanted.text,
         "page": page,
         "cards": cards_of(page.models),
         "facets": listing.facet_groups(query, page),
-        "chips": listing.chips(query, wanted, page),
+        "chips": chips,
+        "filter_count": len(chips) - bool(wanted.text),
         "sorts": listing.sort_links(query, wanted),
         "view": listing.view_of(query),
         "views": listing.view_links(query),

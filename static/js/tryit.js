@@ -114,3 +114,16 @@ document.addEventListener("change", (event) => {
   if (event.target.type === "file") encodeFile(form, event.target);
   else follow(form);
 });
+
+/* The answer brings a fresh form. The token, which the server never sends back, is put into it again. */
+let typedToken = "";
+document.addEventListener("htmx:beforeSwap", (event) => {
+  const form = tryForm(event.detail.requestConfig && event.detail.requestConfig.elt);
+  const token = form && form.querySelector("#token");
+  typedToken = token ? token.value : "";
+});
+document.addEventListener("htmx:afterSwap", () => {
+  const token = document.getElementById("token");
+  if (token && typedToken) token.value = typedToken;
+  typedToken = "";
+});

@@ -22,6 +22,7 @@ from marketplace.mesh.models import Placement
 from marketplace.storefront.charts import bars_svg, columns_svg, sparkline_svg
 from marketplace.storefront.icons import icon_svg
 from marketplace.storefront.markdown import markdown_html
+from marketplace.storefront.readable import readable_json
 
 register = template.Library()
 
@@ -228,7 +229,7 @@ def memory_words(quantity: str) -> str:
 @register.filter
 def json_text(document: object) -> str:
     """A JSON document as indented text, keys in the order given."""
-    return json.dumps(document, indent=2, ensure_ascii=False)
+    return readable_json(document)
 
 
 @register.filter

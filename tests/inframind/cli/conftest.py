@@ -62,8 +62,8 @@ class PlayedServer:
                 self.send_header("Content-Length", str(len(answer.body) + 1000 * answer.cut))
                 self.end_headers()
                 # A client that has seen enough hangs up before the end.
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            self.wfile.write(answer.body)
+                with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                    self.wfile.write(answer.body)
                 self.close_connection = answer.cut
 
             do_GET = do_POST = _serve

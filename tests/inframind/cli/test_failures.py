@@ -123,6 +123,34 @@ def test_with_json_a_problem_stays_the_servers_document(
     assert json.loads(outcome.stderr) == PROBLEM
 
 
+@pytest.mark.parametrize(
+    ("code", "status", "words"),
+    [
+        ("not-found", 404, "infra model list"),
+        ("token-required", 401, "export INFRA_TOKEN="),
+        ("invalid-token", 401, "export INFRA_TOKEN"),
+        ("over-budget", 402, "--budget"),
+    ],
+)
+def test_a_remedy_is_told_in_the_words_of_the_command_line(
+    infra: Infra, at_server: PlayedServer, code: str, status: int, words: str
+) -> None:
+    answer = problem(status, violations=[], type=f"/problems/{code}", remedy="Send a header.")
+    at_server.on("POST", "/inference/v1/m", answer)
+    outcome = infra("call", "--model", "m", "a=1")
+    assert words in outcome.stderr.splitlines()[1]
+    assert "header" not in outcome.stderr
+
+
+def test_a_name_that_does_not_exist_is_not_worth_another_try(
+    infra: Infra, at_server: PlayedServer
+) -> None:
+    missing = problem(404, violations=[], retry_safe=True, detail="There is no model called m.")
+    at_server.on("POST", "/inference/v1/m", missing)
+    outcome = infra("call", "--model", "m", "a=1")
+    assert outcome.stderr.splitlines()[-1] == "Nothing was charged."
+
+
 def test_when_to_come_back_is_told(infra: Infra, at_server: PlayedServer) -> None:
     answer = problem(503, violations=[], retry_safe=True, detail="No node is ready.")
     answer.headers["Retry-After"] = "5"
@@ -228,7 +256,11 @@ def test_a_call_that_takes_too_long_ends(infra: Infra, at_server: PlayedServer) 
         (["model", "list", "--limit", "0"], "--limit"),
         (["model", "list", "--runtime", "wasm"], "--runtime"),
         (["register"], "Exactly one of --model and --reference"),
-        (["register", "--model", "nowhere"], "nowhere is neither a directory nor a model.yaml."),
+        (["call", "echo-v1", "a=1"], "infra call --model echo-v1"),
+        (["call", "echo-v1@1.0", "a=1"], "infra call --model echo-v1@1.0"),
+        (["register", "--model", "nowhere"], "There is no nowhere."),
+        (["register", "--model", "/dev/null"], "/dev/null is neither a directory nor a model.yaml"),
+        (["register", "--model", "."], "There is no model.yaml in /"),
         (["register", "--reference", "ar://x"], "A reference needs --cid"),
         (["register", "--reference", "ar://x", "--cid", "Qm"], "is not a CID"),
         (["--nothing"], "No such option"),

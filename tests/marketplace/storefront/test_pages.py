@@ -75,7 +75,12 @@ def test_the_address_of_the_list_is_its_state(client: Client, activated: Publish
     page = _text(client, "/models?price=paid")
     assert re.findall(r'<h2><a href="/models/([a-z-]+)"', page) == ["paid-echo"]
     assert 'aria-label="Remove price Paid per call"' in page
-    assert _text(client, "/models?q=nothing-like-this").count("No model fits") == 1
+    searched = _text(client, "/models?q=nothing-like-this")
+    assert searched.count("No model fits") == 1
+    assert "Try another word, or see everything." in searched
+    assert "Take one away, or see everything." in _text(
+        client, "/models?q=nothing-like-this&task=ocr"
+    )
 
 
 @pytest.mark.parametrize(
