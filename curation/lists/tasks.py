@@ -7,6 +7,6 @@ from celery import shared_task
 from curation.lists import services
 
 
-@shared_task(name="lists.refresh")  # type: ignore[untyped-decorator]  # celery ships no types
+@shared_task(name="lists.refresh")
 def refresh() -> None:
     services.refresh()

@@ -12,26 +12,26 @@ from marketplace.catalog import services, verification
 _MESSAGE_EXPIRES_SECONDS = 15
 
 
-@shared_task(name="catalog.verify_pending")  # type: ignore[untyped-decorator]
+@shared_task(name="catalog.verify_pending")
 def verify_pending() -> None:
     """Sends every due run to a worker."""
     for verification_id in verification.due_ids():
         verify.apply_async((str(verification_id),), expires=_MESSAGE_EXPIRES_SECONDS)
 
 
-@shared_task(name="catalog.verify")  # type: ignore[untyped-decorator]
+@shared_task(name="catalog.verify")
 def verify(verification_id: str) -> None:
     """Does one run, unless another worker has it."""
     verification.verify(verification_id=UUID(verification_id))
 
 
-@shared_task(name="catalog.choose_unexpired")  # type: ignore[untyped-decorator]
+@shared_task(name="catalog.choose_unexpired")
 def choose_unexpired() -> None:
     """Lets an older version stand for a model whose current one expired."""
     services.choose_unexpired()
 
 
-@shared_task(name="catalog.sweep_packages")  # type: ignore[untyped-decorator]
+@shared_task(name="catalog.sweep_packages")
 def sweep_packages() -> None:
     """Removes stored packages that no version refers to."""
     services.sweep_packages()

@@ -16,13 +16,13 @@ from marketplace.mesh.probing import forget_old_probes
 _PROBE_LEASE_SECONDS = 30.0
 
 
-@worker_ready.connect  # type: ignore[untyped-decorator]
+@worker_ready.connect
 def know_configured_nodes(**_: Any) -> None:
     """A starting worker makes the nodes of the settings known; nobody has to ask for it."""
     services.sync_configured_nodes()
 
 
-@shared_task(name="mesh.probe_nodes", expires=5)  # type: ignore[untyped-decorator]
+@shared_task(name="mesh.probe_nodes", expires=5)
 def probe_nodes() -> None:
     """Looks at every node, then hands out what has to be loaded (again)."""
     with Redis.from_url(settings.REDIS_URL) as redis:
@@ -39,7 +39,7 @@ def probe_nodes() -> None:
         place.delay(str(version_id), str(node_id))
 
 
-@shared_task(name="mesh.place_pinned", expires=15)  # type: ignore[untyped-decorator]
+@shared_task(name="mesh.place_pinned", expires=15)
 def place_pinned() -> None:
     """Makes pins and popularity true, unloads what is no longer served, forgets old probes."""
     services.place_pinned()
@@ -47,7 +47,7 @@ def place_pinned() -> None:
     forget_old_probes()
 
 
-@shared_task(name="mesh.place", expires=60)  # type: ignore[untyped-decorator]
+@shared_task(name="mesh.place", expires=60)
 def place(version_id: str, node_id: str) -> None:
     """Loads one version on one node; the row's lease keeps two workers from doing it twice."""
     services.place(version_id=UUID(version_id), node_id=UUID(node_id))

@@ -20,7 +20,7 @@ class RunningPackage:
     def __init__(self, python: Path, package: Path) -> None:
         self.manifest: Manifest = parse_manifest((package / "model.yaml").read_bytes())
         self._process = subprocess.Popen(
-            [python, NODE_SIDE],
+            [python, "-B", NODE_SIDE],  # the built package stays as it was built
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
