@@ -11,6 +11,8 @@ from typing import Any
 
 import orjson
 
+from inframind.lib.pointer import pointer_of, tokens_of
+
 LINE_LENGTH = 120
 CHOICES_LIMIT = 100
 GIVEN_LIMIT = 1 << 20
@@ -67,15 +69,6 @@ class Field:
         return len(self.given) * 3 // 4 - self.given[-2:].count("=")
 
 
-def escape_pointer(key: str) -> str:
-    """A property name as one token of an RFC 6901 pointer."""
-    return key.replace("~", "~0").replace("/", "~1")
-
-
-def _unescape(token: str) -> str:
-    return token.replace("~1", "/").replace("~0", "~")
-
-
 def _resolved(schema: Any, root: Mapping[str, Any]) -> Mapping[str, Any]:
     """Follow local references, a few steps at most; anything else is an open schema."""
     for _ in range(8):
@@ -85,8 +78,8 @@ def _resolved(schema: Any, root: Mapping[str, Any]) -> Mapping[str, Any]:
         if not isinstance(reference, str) or not reference.startswith("#/"):
             return schema
         place: Any = root
-        for token in reference[2:].split("/"):
-            place = place.get(_unescape(token)) if isinstance(place, Mapping) else None
+        for token in tokens_of(reference[1:]):
+            place = place.get(token) if isinstance(place, Mapping) else None
         schema = place
     return {}
 
@@ -183,7 +176,7 @@ def form_fields(schema: Mapping[str, Any]) -> tuple[Field, ...]:
         kind, items, choices = _kind(part, required=required)
         default = part.get("default", ABSENT)
         field = Field(
-            pointer="/" + escape_pointer(key),
+            pointer=pointer_of([key]),
             label=str(part.get("title") or key),
             kind=kind,
             type=_type_words(part, kind, items),
@@ -223,7 +216,7 @@ def filled(fields: Sequence[Field], document: Any) -> tuple[Field, ...]:
     values = document if isinstance(document, Mapping) else {}
     return tuple(
         _with_value(field, values[key])
-        if (key := _unescape(field.pointer[1:])) in values
+        if (key := tokens_of(field.pointer)[0]) in values
         else replace(field, value="", given="")
         for field in fields
     )
@@ -348,7 +341,7 @@ def read_form(
         if field.pointer == "":
             whole = value
         else:
-            document[_unescape(field.pointer[1:])] = value
+            document[tokens_of(field.pointer)[0]] = value
     return (document if whole is ABSENT else whole), tuple(shown)
 
 

@@ -124,10 +124,14 @@ def age(moment: datetime.datetime | None, form: str = "") -> SafeString | str:
     words = age_words(moment, timezone.now())
     return format_html(
         '<time class="age" datetime="{}" title="{}">{}</time>',
-        exact.isoformat(timespec="seconds").replace("+00:00", "Z"),
+        _machine_readable(exact),
         exact.strftime("%Y-%m-%d %H:%M:%S UTC"),
         words.removesuffix(" ago").replace("just now", "now") if form == "short" else words,
     )
+
+
+def _machine_readable(exact: datetime.datetime) -> str:
+    return exact.isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 @register.filter
@@ -138,7 +142,7 @@ def moment(value: datetime.datetime | None) -> SafeString | str:
     exact = value.astimezone(datetime.UTC)
     return format_html(
         '<time datetime="{}">{}</time>',
-        exact.isoformat(timespec="seconds").replace("+00:00", "Z"),
+        _machine_readable(exact),
         exact.strftime("%Y-%m-%d %H:%M UTC"),
     )
 
@@ -151,7 +155,7 @@ def clock(value: datetime.datetime | None) -> SafeString | str:
     exact = value.astimezone(datetime.UTC)
     return format_html(
         '<time datetime="{}" title="{}">{}</time>',
-        exact.isoformat(timespec="seconds").replace("+00:00", "Z"),
+        _machine_readable(exact),
         exact.strftime("%Y-%m-%d %H:%M:%S UTC"),
         exact.strftime("%H:%M:%S"),
     )
