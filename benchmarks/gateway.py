@@ -79,7 +79,7 @@ def through_gateway(version: Version, document: Any) -> dict[str, Any]:
         wallet=Wallet.objects.of("0x" + secrets.token_hex(20)),
         name="bench",
         actions=["invoke"],
-        models_allowed=[],
+        model_scope="any",
         lifetime=timedelta(hours=1),
     )
     return {

@@ -9,13 +9,16 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django_prometheus.exports import ExportToDjangoView
 from redis.exceptions import RedisError
 
+from inframind.identity.authority import permitted
 from marketplace.mesh.queries import ready_node_count
 
 
+@permitted(GET="site.read")
 def livez(request: HttpRequest) -> HttpResponse:
     return HttpResponse("ok", content_type="text/plain")
 
 
+@permitted(GET="site.read")
 def readyz(request: HttpRequest) -> JsonResponse:
     """200 when a call could be served; 503 names the part that is missing."""
     parts: dict[str, str] = {}
@@ -35,6 +38,7 @@ def readyz(request: HttpRequest) -> JsonResponse:
     return JsonResponse({"ready": ready, "parts": parts}, status=200 if ready else 503)
 
 
+@permitted(GET="site.read")
 def metrics(request: HttpRequest) -> HttpResponse:
     answer: HttpResponse = ExportToDjangoView(request)
     return answer

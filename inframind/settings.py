@@ -23,7 +23,7 @@ SITE_URL = env.text("SITE_URL", "http://127.0.0.1:8000").rstrip("/")
 CSRF_TRUSTED_ORIGINS = env.listing("CSRF_TRUSTED_ORIGINS", (SITE_URL,))
 
 INSTALLED_APPS = [
-    "django.contrib.admin",
+    "inframind.identity.admin_app.StaffAdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -40,6 +40,9 @@ INSTALLED_APPS = [
     "csp",
     "django_prometheus",
     "django_celery_beat",
+    "django_otp",
+    "django_otp.plugins.otp_totp",
+    "django_otp.plugins.otp_static",
     "inframind.identity",
     "marketplace.catalog",
     "marketplace.mesh",
@@ -60,6 +63,7 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django_otp.middleware.OTPMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
@@ -104,8 +108,15 @@ CACHES = {
 
 AUTH_USER_MODEL = "identity.Wallet"
 AUTHENTICATION_BACKENDS = ["django.contrib.auth.backends.ModelBackend"]
-LOGIN_URL = "/publish"
-PASSWORD_RESET_TIMEOUT = 300  # how long a staff entry link lives, in seconds
+LOGIN_URL = "/signin"
+SESSION_ENGINE = "inframind.identity.sessions"
+SESSION_COOKIE_NAME = "session"
+SESSION_COOKIE_AGE = env.integer("SESSION_DAYS", 14, minimum=1) * 86_400
+SIGN_IN_NONCE_SECONDS = 600
+SIGN_INS_PER_MINUTE = env.integer("SIGN_INS_PER_MINUTE", 60, minimum=1)
+LOGIN_TOKEN_DAYS = env.integer("LOGIN_TOKEN_DAYS", 30, minimum=1)  # what `infra login` is given
+TOKEN_LIFETIME_MAX_DAYS = env.integer("TOKEN_LIFETIME_MAX_DAYS", 366, minimum=1)
+OTP_TOTP_ISSUER = "InfraMind"
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SITE_URL.startswith("https://")
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = "Lax"
@@ -152,9 +163,9 @@ STORAGES = {
 }
 WHITENOISE_USE_FINDERS = not STATIC_MANIFEST
 
-# An upload larger than this is spooled to disk, so that no package is ever held whole in memory.
-FILE_UPLOAD_MAX_MEMORY_SIZE = 1 << 20
-FILE_UPLOAD_HANDLERS = ["django.core.files.uploadhandler.TemporaryFileUploadHandler"]
+# Uploads are spooled to disk, so that none is held whole in memory, in files without a name, so
+# that a killed process leaves nothing behind.
+FILE_UPLOAD_HANDLERS = ["inframind.storage.uploads.UnnamedFileUploadHandler"]
 DATA_UPLOAD_MAX_MEMORY_SIZE = 16 << 20
 
 # --- packages ---------------------------------------------------------------------------------
@@ -165,6 +176,14 @@ PACKAGE_MAX_BYTES = env.integer("PACKAGE_MAX_BYTES", 2 << 30, minimum=1)
 PACKAGE_MAX_FILES = 999
 MODELS_PER_WALLET = env.integer("MODELS_PER_WALLET", 100, minimum=1)
 VERSIONS_PER_DAY = env.integer("VERSIONS_PER_DAY", 200, minimum=1)
+# Wraps the keys of private packages; whoever has it and the database can read them.
+PACKAGE_KEY = env.text("PACKAGE_KEY", SECRET_KEY)
+NAME_REFUSALS_PER_HOUR = env.integer("NAME_REFUSALS_PER_HOUR", 20, minimum=1)
+ACCESS_REQUESTS_PER_HOUR = env.integer("ACCESS_REQUESTS_PER_HOUR", 20, minimum=1)
+
+# --- chain ------------------------------------------------------------------------------------
+CHAIN_ID = env.integer("CHAIN_ID", 31_337, minimum=1)  # a development chain's number
+ETH_RPC_URL = env.text("ETH_RPC_URL", "")  # without it, contract wallets cannot sign in
 
 # --- mesh and gateway -------------------------------------------------------------------------
 TRITON_NODES = env.document("TRITON_NODES", [])
@@ -177,7 +196,7 @@ WALLET_CALLS_PER_MINUTE = env.integer("WALLET_CALLS_PER_MINUTE", 6_000, minimum=
 
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["inframind.identity.api.BearerAuthentication"],
-    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.AllowAny"],
+    "DEFAULT_PERMISSION_CLASSES": ["inframind.identity.api.ByTheTable"],
     "DEFAULT_RENDERER_CLASSES": [
         "rest_framework.renderers.JSONRenderer",
     ],
@@ -217,6 +236,7 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
 }
 CELERY_TASK_TIME_LIMIT = 600
 CELERY_BEAT_SCHEDULE = {
+    "sweep-sign-ins": {"task": "identity.sweep", "schedule": 3_600.0},
     "verify-pending": {"task": "catalog.verify_pending", "schedule": 5.0},
     "choose-unexpired": {"task": "catalog.choose_unexpired", "schedule": 5.0},
     "sweep-packages": {"task": "catalog.sweep_packages", "schedule": 86_400.0},
@@ -240,5 +260,11 @@ LOGGING = {
     },
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "json"}},
     "root": {"handlers": ["stderr"], "level": env.text("LOG_LEVEL", "INFO")},
-    "loggers": {"httpx": {"level": "WARNING"}, "urllib3": {"level": "WARNING"}},
+    "loggers": {
+        "httpx": {"level": "WARNING"},
+        "urllib3": {"level": "WARNING"},
+        # Its own handlers would write addresses as they came, with a token that somebody put there.
+        "uvicorn": {"handlers": [], "propagate": True},
+        "uvicorn.access": {"handlers": [], "propagate": True},
+    },
 }

@@ -7,6 +7,9 @@ from django.urls import include, path
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
 from inframind import health
+from inframind.identity.authority import permitted
+
+public = permitted(GET="site.read")
 
 urlpatterns = [
     path("livez", health.livez, name="livez"),
@@ -17,8 +20,9 @@ urlpatterns = [
     path("api/v1/", include("marketplace.mesh.urls")),
     path("api/v1/", include("marketplace.gateway.api_urls")),
     path("api/v1/", include("curation.lists.urls")),
-    path("api/schema/", SpectacularAPIView.as_view(), name="schema"),
-    path("api/docs/", SpectacularSwaggerSplitView.as_view(url_name="schema"), name="docs"),
+    path("api/v1/", include("inframind.identity.api_urls")),
+    path("api/schema/", public(SpectacularAPIView.as_view()), name="schema"),
+    path("api/docs/", public(SpectacularSwaggerSplitView.as_view(url_name="schema")), name="docs"),
     path("admin/", admin.site.urls),
     path("", include("inframind.identity.urls")),
     path("", include("marketplace.storefront.urls")),

@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from django.contrib import admin
-from django.http import HttpRequest
 
 from curation.lists.models import ShelfEntry
+from inframind.identity.admin_site import ReadOnly
 
 
 @admin.register(ShelfEntry)
-class ShelfEntryAdmin(admin.ModelAdmin[ShelfEntry]):
+class ShelfEntryAdmin(ReadOnly):
     list_display = ["shelf", "position", "model", "score", "computed_at"]
     list_filter = ["shelf"]
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False

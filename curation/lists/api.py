@@ -12,6 +12,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from curation.lists import queries
+from inframind.identity.authority import permitted
 
 
 class EntrySerializer(serializers.Serializer[Any]):
@@ -56,6 +57,7 @@ def _document(shelf: queries.Shelf) -> dict[str, Any]:
     }
 
 
+@permitted(GET="site.read")
 class CollectionList(APIView):
     @extend_schema(responses=CollectionSerializer(many=True), operation_id="collections_list")
     def get(self, request: Request) -> Response:
@@ -64,6 +66,7 @@ class CollectionList(APIView):
         return Response(CollectionSerializer(shelves, many=True).data)
 
 
+@permitted(GET="site.read")
 class CollectionDetail(APIView):
     @extend_schema(responses=CollectionSerializer, operation_id="collections_retrieve")
     def get(self, request: Request, slug: str) -> Response:

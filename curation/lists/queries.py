@@ -66,6 +66,10 @@ def _shelves(rules: Sequence[Rule], length: int) -> list[Shelf]:
     by_shelf = {
         slug: list(group) for slug, group in groupby(entries, key=lambda entry: entry.shelf)
     }
+    for shown in by_shelf.values():
+        for place, entry in enumerate(shown, start=1):
+            # A gap would tell that somebody turned private since the last count.
+            entry.position = place
     return [
         Shelf(
             slug=rule.slug,

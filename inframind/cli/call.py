@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import typer
 
-from inframind.cli import document, options, refusal
+from inframind.cli import completion, document, options, refusal
 from inframind.cli.terminal import err, err_json, json_text, out, plain, styled, watched
 from inframind.lib.amounts import format_ifm, parse_ifm
 
@@ -33,7 +33,13 @@ def call(
     ] = None,
     model: Annotated[
         str,
-        typer.Option("--model", metavar="NAME[@VERSION]", help="The model.", show_default=False),
+        typer.Option(
+            "--model",
+            metavar="NAME[@VERSION]",
+            help="The model.",
+            show_default=False,
+            autocompletion=completion.model_names,
+        ),
     ] = "",
     version: options.VersionOption = "",
     input_file: Annotated[

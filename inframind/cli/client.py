@@ -49,9 +49,11 @@ class Server:
         return f"{self.settings.url}{path}"
 
     def require_token(self, action: str) -> None:
-        """Raises Refusal (exit 4) before anything is sent when no token is set."""
+        """Raises Refusal (exit 4) before anything is sent when there is no token."""
         if not self.settings.token:
-            raise refusal.not_signed_in(action)
+            raise refusal.not_signed_in(
+                action, url=self.settings.url, expired_at=self.settings.expired_at
+            )
 
     def get(self, path: str, params: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """The JSON object at a path, or at a full address that the server itself gave."""
@@ -78,6 +80,11 @@ class Server:
                 "Check that INFRA_URL names an InfraMind server.",
             )
         return status, document
+
+    def send(self, method: str, path: str, **request: Any) -> None:
+        """A request whose answer says nothing but that it was done; raises Refusal."""
+        with self.answer(method, path, **request) as response:
+            _read(response, self.url(path))
 
     @contextmanager
     def answer(
@@ -125,7 +132,7 @@ class Server:
                 charged=None if costs else False,
                 retry_safe=None if costs else True,
             ) from error
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             raise refusal.failed(
                 "connection-broke",
                 f"The connection to {self.settings.url} broke: {error or type(error).__name__}.",

@@ -10,7 +10,7 @@ import typer
 
 from inframind.cli import options, progress, refusal, unpacking
 from inframind.cli.client import Server, model_path
-from inframind.cli.listing import reference, show_rows
+from inframind.cli.listing import content_cid, reference, show_rows, stored
 from inframind.cli.terminal import can_ask, out_json, plain
 
 
@@ -51,13 +51,14 @@ def export(
     name, number = options.model_and_version(argument, name, version)
     with Server() as server:
         document = server.get(model_path(name, number))
-        if cid and cid != document["cid"]:
+        registered = content_cid(document)
+        if cid and cid != registered:
             raise refusal.failed(
                 "cid-mismatch",
-                f"{reference(document)} is registered as {document['cid']}, not as {cid}.",
+                f"{reference(document)} is registered as {registered}, not as {cid}.",
                 "Nothing was downloaded. Name the version that has this CID.",
                 expected_cid=cid,
-                actual_cid=document["cid"],
+                actual_cid=registered,
             )
         target = Path(output).expanduser() if output else Path(f"{name}-{document['version']}")
         _require_free(target, force=force, may_ask=can_ask(no_input))
@@ -68,6 +69,7 @@ def export(
                 "name": document["name"],
                 "version": document["version"],
                 "cid": unpacked.cid,
+                "sealed": bool(document.get("sealed")),
                 "files": unpacked.files,
                 "size_bytes": unpacked.size_bytes,
                 "path": str(target.absolute()),
@@ -78,6 +80,7 @@ def export(
         [
             ("Model", reference(document)),
             ("CID", f"{plain(unpacked.cid)} (computed here, as registered)"),
+            ("Stored", stored(document)),
             ("Package", f"{unpacked.files} files, {unpacked.size_bytes} bytes"),
             ("Saved to", str(target)),
         ]
@@ -107,7 +110,7 @@ def _fetch(server: Server, document: dict[str, Any], sink: unpacking.Sink) -> un
         total_bytes = int(length) if length.isdigit() else None
         with progress.bar("Downloading", total_bytes) as advance:
             unpacked = unpacking.unpack(_counted(response.iter_bytes(), advance), sink)
-    unpacking.require_cid(unpacked.cid, document["cid"], reference(document))
+    unpacking.require_cid(unpacked.cid, content_cid(document), reference(document))
     return unpacked
 
 

@@ -27,7 +27,7 @@ def show_registration(document: dict[str, Any]) -> None:
     """What was registered and what came of it."""
     rows = [
         ("Model", reference(document)),
-        ("CID", plain(document["cid"])),
+        *cid_rows(document),
         ("Endpoint", plain(document["endpoint"])),
         ("State", state(document)),
     ]
@@ -63,6 +63,19 @@ def show_table(models: Sequence[dict[str, Any]]) -> None:
         out(styled(line, "bold", stdout=True) if row is head else line)
 
 
+def show_columns(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Rows of texts: aligned under a heading on a terminal, tab-separated lines elsewhere."""
+    if not sys.stdout.isatty():
+        for row in rows:
+            out("\t".join(row))
+        return
+    widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
+    for row in (head, *rows):
+        cells = [text.ljust(width) for text, width in zip(row, widths, strict=True)]
+        line = "  ".join(cells).rstrip()
+        out(styled(line, "bold", stdout=True) if row is head else line)
+
+
 def _cells(model: dict[str, Any]) -> tuple[str, str, str, str]:
     return plain(model["name"]), plain(model["version"]), plain(model["task"]), fee(model)
 
@@ -81,13 +94,14 @@ def show_model(document: dict[str, Any], diagnostics: dict[str, Any] | None) -> 
         [
             ("Task", plain(document["task"])),
             ("Runtime", plain(document["runtime"])),
-            ("License", plain(document["license"])),
+            ("Licence", plain(document["license"])),
             ("Stability", plain(document["stability"])),
             ("Badges", badges(document) or "none"),
             ("Fee", fee(document)),
+            ("Access", access(document)),
             ("Owner", plain(document.get("owner", ""))),
             ("Rewards to", plain(document.get("payout_address", ""))),
-            ("CID", plain(document["cid"])),
+            *cid_rows(document),
             ("Container", plain(document.get("container") or "")),
             ("Endpoint", plain(document["endpoint"])),
         ]
@@ -124,6 +138,33 @@ def state(document: dict[str, Any]) -> str:
     return f"{text} ({reason})" if reason else text
 
 
+def access(document: dict[str, Any]) -> str:
+    """Who may see and call a model, where that is not everybody."""
+    if not document.get("public", True):
+        return "private: seen and called only by those whom its owner lets in"
+    if document.get("restricted"):
+        return "called only by those whom its owner lets in"
+    return "a call needs a token" if document.get("auth_required") else ""
+
+
+def cid_rows(document: dict[str, Any]) -> list[tuple[str, str]]:
+    """The CID of the files, and where they are stored sealed, that of what is stored."""
+    rows = [("CID", plain(content_cid(document)))]
+    if document.get("sealed"):
+        rows.append(("Sealed as", plain(document["cid"])))
+    return rows
+
+
+def content_cid(document: dict[str, Any]) -> str:
+    """The CID of a version's files as published, whether or not they are stored sealed."""
+    return str(document.get("content_cid") or document["cid"])
+
+
+def stored(document: dict[str, Any]) -> str:
+    """How a package is stored where it is sealed; empty where everyone can read it."""
+    return f"sealed as {plain(document['cid'])}" if document.get("sealed") else ""
+
+
 def fee(document: dict[str, Any]) -> str:
     """``free`` or the readable amount."""
     amount = document.get("fee") or {}
@@ -141,7 +182,7 @@ def figures(diagnostics: dict[str, Any] | None) -> list[str]:
         return ["  not enough data"]
     lines = []
     for window in windows:
-        words = [plain(window["label"]).ljust(5), f"{window['calls']} calls"]
+        words = [plain(window["label"]).ljust(5), _calls(window["calls"])]
         if window.get("success_rate") is None:
             words.append("not enough data")
         else:
@@ -175,7 +216,8 @@ def how_to_call(document: dict[str, Any]) -> list[str]:
     name = plain(document["name"])
     sample = _sample(document)
     pairs = _pairs(sample)
-    token = [] if not document.get("auth_required") else ["export INFRA_TOKEN=<your token>"]
+    free = fee(document) == "free" and not document.get("auth_required")
+    token = [] if free else ["infra login"]
     if pairs is None:
         return [*token, f"infra call --model {name} --input input.json"]
     return [*token, f"infra call --model {name} {pairs}".rstrip()]
@@ -225,6 +267,10 @@ def _section(title: str, lines: Iterable[str]) -> None:
     out(styled(title, "bold", stdout=True))
     for line in lines:
         out(line)
+
+
+def _calls(count: int) -> str:
+    return "1 call" if count == 1 else f"{count} calls"
 
 
 def _percent(share: float) -> str:

@@ -9,23 +9,42 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from inframind.cli import refusal, terminal
+from inframind.cli import account, grouping, refusal, terminal
 from inframind.cli.call import call
+from inframind.cli.groups import group_app
 from inframind.cli.model import model_app
+from inframind.cli.nodes import node_app
+from inframind.cli.receipts import receipt_app
 from inframind.cli.refusal import EXIT_INTERRUPTED, Refusal
 from inframind.cli.register import register
+from inframind.cli.tokens import token_app
+from inframind.cli.wallet import wallet_app
 
 app = typer.Typer(
     name="infra",
+    cls=grouping.Panels,
     invoke_without_command=True,
     # Plain help keeps its line breaks when piped, and starts without loading rich.
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-app.command("register", short_help="Publish a model and wait for its checks.")(register)
-app.command("call")(call)
-app.add_typer(model_app)
+app.add_typer(wallet_app, rich_help_panel=grouping.ACCOUNT)
+app.command("login", rich_help_panel=grouping.ACCOUNT)(account.login)
+app.command("logout", rich_help_panel=grouping.ACCOUNT)(account.logout)
+app.command("whoami", rich_help_panel=grouping.ACCOUNT)(account.whoami)
+app.add_typer(token_app, rich_help_panel=grouping.ACCOUNT)
+app.command("usage", rich_help_panel=grouping.ACCOUNT)(account.usage)
+app.add_typer(model_app, rich_help_panel=grouping.MODELS)
+app.command(
+    "register",
+    short_help="Publish a model and wait for its checks.",
+    rich_help_panel=grouping.MODELS,
+)(register)
+app.add_typer(group_app, rich_help_panel=grouping.MODELS)
+app.command("call", rich_help_panel=grouping.CALLING)(call)
+app.add_typer(receipt_app, rich_help_panel=grouping.CALLING)
+app.add_typer(node_app, rich_help_panel=grouping.NODES)
 
 
 def _show_version(wanted: bool) -> None:
@@ -54,21 +73,25 @@ def infra(
 
     \b
     First steps:
-      infra model list                        what there is
-      infra model show summarizer-v1          one model: figures, schemas, how to call it
+      infra model list                          what there is
       infra call --model summarizer-v1 text="A long text. It has two sentences."
-      infra call --model summarizer-v1 --input test.json --budget 2.5IFM
+      infra wallet create                       a wallet, or: infra wallet import
+      infra login                               it signs a text, which is free
+      export INFRA_TOKEN=$(infra token generate --model summarizer-v1 --expires-in 24h)
       infra register --model model.yaml --name summarizer-v1 --version 1.0
-      infra model verify summarizer-v1        hash the package yourself, see the evidence
 
     \b
     Environment:
-      INFRA_URL         the server, like https://your.server (default http://127.0.0.1:8000)
-      INFRA_TOKEN       your token; it is read from here only and never printed
-      NO_COLOR          no colour
-      XDG_CONFIG_HOME   infra/config.toml there may hold: url = "https://your.server"
+      INFRA_URL            the server, like https://your.server (default http://127.0.0.1:8000)
+      INFRA_TOKEN          a token; it wins over the login
+      INFRA_PRIVATE_KEY    a wallet's key; it wins over the keystore
+      INFRA_PASSWORD_FILE  a file with the keystore's password, where nobody can be asked
+      INFRA_NODE_SECRET    the control secret of a node that you register
+      NO_COLOR             no colour
+      XDG_CONFIG_HOME      infra/config.toml there may hold url = "…" and keystore = "…"
 
-    Results go to stdout, messages to stderr; --json on any command gives both to programs.
+    Results go to stdout, messages to stderr; --json on any command gives both to programs. Tokens
+    and keys are read from the environment, files and stdin, never from options.
 
     Exit status: 0 done, 1 failed, 2 wrong usage, 4 not signed in or not allowed.
     """

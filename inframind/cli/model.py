@@ -8,18 +8,15 @@ from urllib.parse import parse_qs, urlsplit
 
 import typer
 
-from inframind.cli import evidence, listing, options
+from inframind.cli import evidence, grouping, listing, options
+from inframind.cli.access import access_app
 from inframind.cli.client import Server, model_path
+from inframind.cli.deprecating import deprecate
 from inframind.cli.exporting import export, hash_package
 from inframind.cli.refusal import Refusal
 from inframind.cli.terminal import err, out_json, plain
 
-model_app = typer.Typer(
-    name="model",
-    invoke_without_command=True,
-    rich_markup_mode=None,
-)
-model_app.command("export")(export)
+model_app = grouping.group("model")
 
 _MODELS: Final = "/api/v1/models"
 
@@ -44,7 +41,7 @@ class Sort(enum.StrEnum):
 
 @model_app.callback()
 def model(context: typer.Context) -> None:
-    """Find, read, export and verify models.
+    """Find, read, verify and manage models.
 
     \b
     Examples:
@@ -53,8 +50,7 @@ def model(context: typer.Context) -> None:
       infra model export ocr-v1@1.0.0 --output ./ocr
       infra model verify ocr-v1
     """
-    if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
+    grouping.show_help(context)
 
 
 @model_app.command("list")
@@ -169,7 +165,9 @@ def verify(
     result = {
         "name": document["name"],
         "version": document["version"],
-        "cid": document["cid"],
+        "cid": listing.content_cid(document),
+        "sealed": bool(document.get("sealed")),
+        "stored_cid": document["cid"],
         "computed_cid": unpacked.cid,
         "files": unpacked.files,
         "size_bytes": unpacked.size_bytes,
@@ -184,6 +182,7 @@ def verify(
             [
                 ("Model", listing.reference(document)),
                 ("CID", f"{plain(unpacked.cid)} (computed here, as registered)"),
+                ("Stored", listing.stored(document)),
                 ("Package", f"{unpacked.files} files, {unpacked.size_bytes} bytes"),
                 ("State", listing.state(document)),
                 ("Badges", listing.badges(document) or "none"),
@@ -193,6 +192,11 @@ def verify(
         listing.show_evidence(verification)
     if verification["state"] == "failed":
         raise evidence.failure(name, document["version"], verification)
+
+
+model_app.command("export")(export)
+model_app.command("deprecate")(deprecate)
+model_app.add_typer(access_app)
 
 
 def version_document(server: Server, name: str, number: str) -> dict[str, Any]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Annotated
 
 import typer
 
-from inframind.cli import refusal
+from inframind.cli import completion, refusal
 from inframind.lib import semver
+from inframind.lib.amounts import format_ifm, parse_ifm
+from inframind.lib.durations import parse_duration
 
 Json = Annotated[
     bool,
@@ -17,10 +20,29 @@ Json = Annotated[
 ]
 NoInput = Annotated[bool, typer.Option("--no-input", help="Never ask a question.")]
 ModelArgument = Annotated[
-    str, typer.Argument(metavar="NAME[@VERSION]", help="The model.", show_default=False)
+    str,
+    typer.Argument(
+        metavar="NAME[@VERSION]",
+        help="The model.",
+        show_default=False,
+        autocompletion=completion.model_names,
+    ),
+]
+ModelName = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME", help="The model.", show_default=False, autocompletion=completion.model_names
+    ),
 ]
 NameOption = Annotated[
-    str, typer.Option("--name", metavar="NAME", help="The model, as an option.", show_default=False)
+    str,
+    typer.Option(
+        "--name",
+        metavar="NAME",
+        help="The model, as an option.",
+        show_default=False,
+        autocompletion=completion.model_names,
+    ),
 ]
 VersionOption = Annotated[
     str,
@@ -57,3 +79,19 @@ def strict_version(text: str) -> str:
         return semver.normalize(text)
     except ValueError as error:
         raise refusal.usage(str(error)) from error
+
+
+def duration(text: str, option: str) -> timedelta:
+    """``24h`` as a duration; raises Refusal (exit 2) with the accepted forms."""
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise refusal.usage(f"{option}: {error}.") from None
+
+
+def amount(text: str, option: str) -> str:
+    """``5IFM`` as ``5 IFM``; raises Refusal (exit 2) with the accepted forms."""
+    try:
+        return format_ifm(parse_ifm(text))
+    except ValueError as error:
+        raise refusal.usage(f"{option}: {error}") from error

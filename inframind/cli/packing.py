@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -23,11 +23,15 @@ _NEVER: Final = (".git", "__pycache__", IGNORE_FILE)
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A file to pack: its slash-separated path in the package and where it lies."""
+    """A file to pack: its slash-separated path in the package and where it lies.
+
+    ``data`` takes the place of what lies there.
+    """
 
     path: str
     source: Path
     size_bytes: int
+    data: bytes | None = None
 
 
 class Package:
@@ -61,8 +65,8 @@ class Package:
         yield END_MARK
 
 
-def scan(root: Path) -> Package:
-    """Lists what a directory publishes, sorted by path.
+def scan(root: Path, *, replaced: Mapping[str, bytes] | None = None) -> Package:
+    """Lists what a directory publishes, sorted by path; ``replaced`` are files with other content.
 
     ``.git``, ``__pycache__``, dotfiles and what ``.infraignore`` names stay out; a line ``!name``
     there takes a dotfile in. Raises Refusal (exit 2) for links and other things that cannot travel.
@@ -71,6 +75,11 @@ def scan(root: Path) -> Package:
     members: list[Member] = []
     left_out: list[str] = []
     _walk(root, "", rules, members, left_out)
+    for path, data in (replaced or {}).items():
+        members = [
+            Member(path, each.source, len(data), data) if each.path == path else each
+            for each in members
+        ]
     members.sort(key=lambda member: member.path.encode())
     return Package(members, sorted(left_out))
 
@@ -149,6 +158,9 @@ def _ignored(path: str, name: str, is_directory: bool, rules: list[str]) -> bool
 
 
 def _content(member: Member) -> Iterator[bytes]:
+    if member.data is not None:
+        yield member.data
+        return
     left_bytes = member.size_bytes
     try:
         with member.source.open("rb") as file:

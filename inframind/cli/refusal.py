@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from typing import Any, Final
 
 from inframind.cli.terminal import err, err_json, plain, styled
@@ -13,17 +15,21 @@ EXIT_NOT_ALLOWED: Final = 4
 EXIT_INTERRUPTED: Final = 130
 
 _LOCAL_TYPE_PREFIX: Final = "/problems/"
-_SIGN_IN_REMEDY: Final = (
-    "Put your token in the environment: export INFRA_TOKEN=<your token>. "
-    "Whoever runs the server gives one out."
-)
+_SIGN_IN_REMEDY: Final = "Sign in with `infra login`, or export INFRA_TOKEN=<your token>."
+# What was typed by mistake may be a token or a key, and an error ends up in logs.
+_SECRET: Final = re.compile(r"infra_[0-9A-Za-z]{20,}|(?<![0-9A-Za-z])(?:0x)?[0-9a-fA-F]{64}\b")
 # The server speaks to programs, of addresses and headers; here the same is a command or an option.
 _REMEDIES: Final = {
-    "not-found": "See what there is: infra model list. A private model needs its owner's token.",
+    "not-found": "See what there is: infra model list. A private model is seen by those only whom "
+    "its owner lets in: infra login, then infra model access ask.",
     "token-required": _SIGN_IN_REMEDY,
-    "invalid-token": "Get a fresh one from whoever runs the server, and export INFRA_TOKEN.",
+    "invalid-token": "Sign in again with `infra login`, or put a token that is still good in "
+    "INFRA_TOKEN.",
     "over-budget": "Raise --budget, or call another model.",
 }
+
+
+_MISSING_MODEL: Final = "There is no model"
 
 
 class Refusal(Exception):
@@ -45,16 +51,19 @@ class Refusal(Exception):
 
 def usage(detail: str, remedy: str = "") -> Refusal:
     """What was typed, or the configuration, cannot be used: exit 2. Nothing was sent."""
-    return Refusal(_document("wrong-usage", detail, remedy, charged=False), EXIT_USAGE)
+    document = _document("wrong-usage", _without_secrets(detail), remedy, charged=False)
+    return Refusal(document, EXIT_USAGE)
 
 
-def not_signed_in(action: str) -> Refusal:
+def not_signed_in(action: str, *, url: str, expired_at: str = "") -> Refusal:
     """There is no token for something that needs one: exit 4. Nothing was sent."""
+    why = (
+        f"your login at {url} expired on {expired_at}"
+        if expired_at
+        else f"you are not signed in at {url}"
+    )
     document = _document(
-        "not-signed-in",
-        f"To {action} you need a token, and INFRA_TOKEN is not set.",
-        _SIGN_IN_REMEDY,
-        charged=False,
+        "not-signed-in", f"To {action} you need a token, and {why}.", _SIGN_IN_REMEDY, charged=False
     )
     return Refusal(document, EXIT_NOT_ALLOWED)
 
@@ -100,7 +109,7 @@ def from_answer(
     if receipt:
         document["receipt"] = receipt
     if status == 401 and not document.get("remedy"):
-        document["remedy"] = "Put a token that is still good in INFRA_TOKEN."
+        document["remedy"] = _REMEDIES["invalid-token"]
     return Refusal(document, exit_code)
 
 
@@ -110,10 +119,14 @@ def sentences(document: dict[str, Any]) -> list[str]:
     lines += [_violation(each) for each in _dicts(document.get("violations"))]
     code = str(document.get("type", "")).removeprefix(_LOCAL_TYPE_PREFIX)
     remedy = _REMEDIES.get(code, document.get("remedy"))
+    if code == "insufficient-scope":
+        remedy = _wider(document)
+    if code == "not-found" and _MISSING_MODEL not in document["detail"]:
+        remedy = document.get("remedy")
     if isinstance(remedy, str) and remedy:
         lines.append(plain(remedy))
     # Nothing left this machine, so there is nothing to say of money or of another try.
-    if code in ("wrong-usage", "not-signed-in"):
+    if code in ("wrong-usage", "not-signed-in", "no-wallet", "wrong-password"):
         return lines
     tail = [_charge(document), _retry(document)]
     lines.append(styled(" ".join(part for part in tail if part), "dim"))
@@ -125,6 +138,19 @@ def sentences(document: dict[str, Any]) -> list[str]:
             styled(f"Tell the operator this when you ask for help: {plain(instance)}", "dim")
         )
     return [line for line in lines if line]
+
+
+def _wider(document: dict[str, Any]) -> str:
+    """How one comes to a token that has the scope which the server misses."""
+    scope, model = document.get("scope"), document.get("model")
+    login = "unset INFRA_TOKEN and use your login (infra login)"
+    if not isinstance(scope, str) or scope == "account":
+        return f"Only the wallet itself may: {login}."
+    which = f"--model {shlex.quote(model)}" if isinstance(model, str) else "--model NAME"
+    action = "" if scope == "invoke" else f" --action {scope}"
+    return (
+        f"Make a token that may: infra token generate {which}{action} --expires-in 24h; or {login}."
+    )
 
 
 def _document(code: str, detail: str, remedy: str, *, charged: bool | None) -> dict[str, Any]:
@@ -164,6 +190,10 @@ def _retry(document: dict[str, Any]) -> str:
     seconds = document.get("retry_after_seconds")
     when = f" in {seconds} s" if isinstance(seconds, int) else ""
     return f"Trying again{when} is safe."
+
+
+def _without_secrets(text: str) -> str:
+    return _SECRET.sub("(a secret, not shown)", text)
 
 
 def _dicts(value: Any) -> list[dict[str, Any]]:

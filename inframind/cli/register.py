@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ class _Source:
     cid: str
     name: str
     version: str
+    allow_list: tuple[str, ...] = ()
 
 
 def register(
@@ -99,11 +101,13 @@ def register(
     source = _source(model, name, version, reference, cid)
     with Server() as server:
         server.require_token("register a model")
+        notices = _notices(source)
+        _tell(notices, json_output=json_output)
         status, registered = _send(server, source)
         _require_same_cid(source, registered)
         name, version = registered["name"], registered["version"]
-        for notice in registered.get("notices", []):
-            err(plain(notice))
+        from_server = registered.get("notices", [])
+        _tell(from_server, json_output=json_output)
         verification: dict[str, Any] | None = None
         if wait:
             verification = evidence.wait(
@@ -112,7 +116,7 @@ def register(
         document = server.get(model_path(name, version))
         document |= {"created": status == 201, "verification": verification}
         if json_output:
-            out_json(document)
+            out_json(document | {"notices": [*notices, *from_server]})
         else:
             listing.show_registration(document)
         if verification is not None and verification["state"] == "failed":
@@ -145,10 +149,28 @@ def _source(model: str, name: str, version: str, reference: str, cid: str) -> _S
         return _Source(None, reference, cid, name, version)
     root = _root(Path(model).expanduser())
     _require_manifest_agrees(root / packing.MANIFEST, name, version)
-    package = packing.scan(root)
+    replaced, allow_list = _without_allow_list(root / packing.MANIFEST)
+    package = packing.scan(root, replaced=replaced)
     if cid:
         _require_declared_cid(package, cid)
-    return _Source(package, "", cid, name, version)
+    return _Source(package, "", cid, name, version, allow_list)
+
+
+def _without_allow_list(path: Path) -> tuple[dict[str, bytes], tuple[str, ...]]:
+    """The manifest as it is to be sent, where it differs from the file, and who it lets in.
+
+    Raises Refusal (exit 2) for a list that cannot be taken out without touching anything else.
+    """
+    from inframind.lib.manifesttext import AllowListStays, without_allow_list
+
+    if path.stat().st_size > _MAX_LOCAL_MANIFEST_BYTES:
+        return {}, ()
+    text = path.read_bytes()
+    try:
+        sent, allowed = without_allow_list(text)
+    except AllowListStays as error:
+        raise refusal.usage(str(error)) from error
+    return ({} if sent == text else {packing.MANIFEST: sent}), allowed
 
 
 def _require_declared_cid(package: packing.Package, cid: str) -> None:
@@ -229,6 +251,27 @@ def _not_a_manifest(path: Path, why: str) -> refusal.Refusal:
     )
 
 
+def _notices(source: _Source) -> list[str]:
+    """What is to be known before anything is sent."""
+    found = []
+    if count := len(source.allow_list):
+        entries = "1 entry" if count == 1 else f"{count} entries"
+        found.append(
+            f"{entries} of access.allow_list {'goes' if count == 1 else 'go'} beside the package: "
+            "an allow list is policy, and never part of what is published."
+        )
+    if source.package and source.package.left_out:
+        found.append(f"Left out: {', '.join(source.package.left_out)}")
+    return found
+
+
+def _tell(notices: list[str], *, json_output: bool) -> None:
+    # With --json the result carries them, and stderr stays a program's.
+    if not json_output:
+        for notice in notices:
+            err(plain(notice))
+
+
 def _send(server: Server, source: _Source) -> tuple[int, dict[str, Any]]:
     named = {"name": source.name, "version": source.version}
     fields = {key: value for key, value in named.items() if value}
@@ -236,8 +279,8 @@ def _send(server: Server, source: _Source) -> tuple[int, dict[str, Any]]:
     if source.package is None:
         reference = {"reference": source.reference, "cid": source.cid, **fields}
         return server.exchange("POST", path, json=reference, timeout=UPLOAD_ANSWER_TIMEOUT_SECONDS)
-    if source.package.left_out:
-        err(f"Left out: {', '.join(map(plain, source.package.left_out))}")
+    if source.allow_list:
+        fields["allow_list"] = json.dumps(source.allow_list)
     import httpx
 
     boundary = secrets.token_hex(16)
@@ -281,11 +324,12 @@ def _body(
 
 def _require_same_cid(source: _Source, registered: dict[str, Any]) -> None:
     expected = source.cid if source.package is None else source.package.cid
-    if registered["cid"] != expected:
+    actual = listing.content_cid(registered)
+    if actual != expected:
         raise refusal.failed(
             "cid-mismatch",
-            f"The server registered {registered['cid']}, but what was sent hashes to {expected}.",
+            f"The server registered {actual}, but what was sent hashes to {expected}.",
             "Do not rely on this version. Tell the server's operator.",
             expected_cid=expected,
-            actual_cid=registered["cid"],
+            actual_cid=actual,
         )

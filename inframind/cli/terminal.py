@@ -7,6 +7,7 @@ import json
 import os
 import re
 import sys
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -28,6 +29,15 @@ def prepare() -> None:
 def plain(text: object) -> str:
     """Text from elsewhere, without what a terminal would obey."""
     return _CONTROLS.sub("\ufffd", str(text))
+
+
+def moment(text: object) -> str:
+    """A time of the server for a person: UTC, to the second; empty where there is none."""
+    try:
+        at = datetime.fromisoformat(str(text or ""))
+        return f"{at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}" if at.tzinfo else plain(text)
+    except (ValueError, OverflowError):
+        return plain(text or "")
 
 
 def out(text: str) -> None:

@@ -57,7 +57,7 @@ def seed(*, packages_dir: Path, say: Say) -> None:
         names.append(version.model_id)
         if registration.created:
             say(f"published {version}  {version.cid}")
-        if version.runtime == Version.Runtime.PYTHON and not _reviewed(version.cid):
+        if version.runtime == Version.Runtime.PYTHON and not _reviewed(version.content_cid):
             catalog.review_code(
                 version=version,
                 reviewer=staff,
@@ -92,7 +92,6 @@ def _wallet(address: str, display_name: str, *, is_staff: bool = False) -> Walle
     wallet = Wallet.objects.of(address)
     if wallet.display_name != display_name or wallet.is_staff != is_staff:
         wallet.display_name, wallet.is_staff = display_name, is_staff
-        wallet.is_superuser = is_staff
         wallet.save()
     return wallet
 

@@ -15,6 +15,10 @@ from inframind.devstack.nodevenv import ROOT
 from inframind.devstack.stack import Stack
 
 NAME = "temperature-v1"
+VAULT = "agent-vault"
+# The first account of the well-known development mnemonic: anybody can use it, it holds nothing.
+PUBLISHER_KEY = "0xac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80"
+GUEST = "0x3C44CdDdB6a900fa2b585dd299e03d12FA4293BC"
 MANIFEST = """\
 name: temperature-v1
 version: 1.0.0
@@ -73,6 +77,10 @@ examples:
     output: {fahrenheit: 101.3}
     tolerance: 0.000001
 """
+PRIVATE = MANIFEST.replace(f"name: {NAME}", f"name: {VAULT}").replace(
+    "access: {public: true}",
+    f'access: {{public: false, auth_required: true, allow_list: ["{GUEST}"]}}',
+)
 README = """\
 # temperature-v1
 
@@ -82,7 +90,7 @@ The demo publishes it with `infra register`, so that you can see what publishing
 """
 
 
-def write_package(folder: Path) -> Path:
+def write_package(folder: Path, manifest: str = MANIFEST) -> Path:
     """Write the package; the same bytes every time, so that a second walk finds it published."""
     folder.mkdir(parents=True, exist_ok=True)
     graph = helper.make_graph(
@@ -103,7 +111,7 @@ def write_package(folder: Path) -> Path:
     )
     onnx.checker.check_model(model)
     (folder / "model.onnx").write_bytes(model.SerializeToString(deterministic=True))
-    (folder / "model.yaml").write_text(MANIFEST)
+    (folder / "model.yaml").write_text(manifest)
     (folder / "README.md").write_text(README)
     return folder
 
@@ -116,28 +124,41 @@ class Walk:
 
     def run(self) -> None:
         """Publish, verify, call. Raises StackProblem at the first command that fails."""
-        package = write_package(self.stack.var / "demo" / "walk" / NAME)
+        folder = self.stack.var / "demo" / "walk"
+        package = write_package(folder / NAME)
+        vault = write_package(folder / VAULT, PRIVATE)
         self.stack.say("\nNow the main job, as a publisher and a caller would do it:")
-        self._infra("register", "--model", _shown(package / "model.yaml"))
-        self._infra("model", "show", NAME)
-        self._infra("call", "--model", NAME, "celsius:=37.5")
+        self._infra("infra login --no-input")
+        self._infra(f"infra register --model {shlex.quote(_shown(package / 'model.yaml'))}")
+        self._infra(f"infra model show {NAME}")
+        self._infra(f"infra call --model {NAME} celsius:=37.5")
         self.stack.say("\nA call that has its price, under a budget; only an answer costs:")
+        self._infra("infra call --model language-id-v1 --budget 0.05IFM text='Wo ist der Bahnhof?'")
+        self.stack.say("\nA private model: its package is sealed, and only its list may call it:")
+        self._infra(f"infra register --model {shlex.quote(_shown(vault / 'model.yaml'))}")
+        self._infra(f"infra model access show {VAULT}")
         self._infra(
-            "call", "--model", "language-id-v1", "--budget", "0.05IFM", "text=Wo ist der Bahnhof?"
+            f"INFRA_TOKEN=$(infra token generate --model {VAULT} --expires-in 24h) "
+            f"infra call --model {VAULT} celsius:=-40"
         )
 
-    def _infra(self, *arguments: str) -> None:
-        self.stack.say(f"\n$ {shlex.join(['infra', *arguments])}")
-        token = (self.stack.var / "demo" / "token").read_text().strip()
+    def _infra(self, line: str) -> None:
+        """Show a line of the shell, and run it with the ``infra`` of this source tree."""
+        self.stack.say(f"\n$ {line}")
+        home = self.stack.var / "demo"
+        command = f'infra() {{ {shlex.quote(sys.executable)} -m inframind.cli "$@"; }}'
+        given = {name: value for name, value in os.environ.items() if name != "INFRA_TOKEN"}
         self.stack.children.run(
-            f"infra {arguments[0]}",
-            [sys.executable, "-m", "inframind.cli", *arguments],
+            "infra",
+            ["bash", "-euc", f"{command}\n{line}"],
             env={
-                **os.environ,
+                **given,
                 "INFRA_URL": self.stack.url,
-                "INFRA_TOKEN": token,
+                "INFRA_PRIVATE_KEY": PUBLISHER_KEY,
                 # The person's own configuration has no say in a demo.
-                "XDG_CONFIG_HOME": str(self.stack.var / "demo" / "config"),
+                "XDG_CONFIG_HOME": str(home / "config"),
+                "XDG_DATA_HOME": str(home / "data"),
+                "XDG_STATE_HOME": str(home / "state"),
             },
             cwd=ROOT,
             to_terminal=True,
@@ -160,5 +181,8 @@ Try:
   export INFRA_URL={stack.url} INFRA_TOKEN=$(cat {token})
   .venv/bin/infra model list
   .venv/bin/infra call --model filetype-v1 content@Makefile
-  .venv/bin/infra model export --help
+  .venv/bin/infra call --model agent-vault celsius:=21        # private: without the token, a 404
+  .venv/bin/infra model access --help
+Sign in with a wallet of your own: {stack.url}/signin, or unset INFRA_TOKEN and
+  .venv/bin/infra wallet create && .venv/bin/infra login
 """

@@ -1,15 +1,25 @@
-"""How the REST API learns who is asking."""
+"""How the REST API learns who is asking, and asks the table before any view does anything."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from django.core.exceptions import ImproperlyConfigured
+from django.http import QueryDict
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from rest_framework.authentication import BaseAuthentication
+from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
-from inframind.identity import queries
+from inframind.identity import authority, queries
 from inframind.identity.caller import Caller
 from inframind.identity.models import Wallet
+from inframind.lib import bearer
 from inframind.lib.problem import Problem
+
+if TYPE_CHECKING:
+    # Its module reads the settings, which name the classes here.
+    from rest_framework.views import APIView
 
 
 def bearer_of(header: str) -> str | None:
@@ -25,9 +35,14 @@ def bearer_of(header: str) -> str | None:
     return token.strip()
 
 
-def bearer_of_request(request: Request) -> str | None:
-    """The token that a request carries, not yet checked. Raises a 401 ``Problem``."""
-    if "token" in request.query_params or "access_token" in request.query_params:
+def refuse_token_in_url(query: QueryDict) -> None:
+    """Raises a 401 ``Problem`` when the query string has a token, whatever the field is called."""
+    named = any(name.lower() in ("token", "access_token") for name in query)
+    if named or any(
+        text.startswith(bearer.PREFIX) and len(text) >= bearer.LENGTH
+        for _, texts in query.lists()
+        for text in texts
+    ):
         raise Problem(
             "token-in-url",
             "A token in an address ends up in logs and histories, so it is refused here.",
@@ -35,6 +50,11 @@ def bearer_of_request(request: Request) -> str | None:
             remedy="Send it as `Authorization: Bearer …`, and revoke the one you sent.",
             headers={"WWW-Authenticate": 'Bearer realm="inframind"'},
         )
+
+
+def bearer_of_request(request: Request) -> str | None:
+    """The token that a request carries, not yet checked. Raises a 401 ``Problem``."""
+    refuse_token_in_url(request.query_params)
     return bearer_of(request.headers.get("Authorization", ""))
 
 
@@ -45,18 +65,44 @@ class BearerAuthentication(BaseAuthentication):
         token = bearer_of_request(request)
         if token is None:
             return None
-        caller = queries.authenticate(token)
+        caller = queries.authenticate(token, request.META.get("REMOTE_ADDR", ""))
         return Wallet.objects.get(pk=caller.address), caller
 
     def authenticate_header(self, request: Request) -> str:
         return 'Bearer realm="inframind"'
 
 
+class ByTheTable(BasePermission):
+    """The default of all views; one that declares nothing answers nobody."""
+
+    def has_permission(self, request: Request, view: APIView) -> bool:
+        """True, or a ``Problem`` 401 or 403 before the body is read or a name looked up."""
+        if request.method == "OPTIONS":
+            return True
+        method = "GET" if request.method == "HEAD" else str(request.method)
+        if not hasattr(view, method.lower()):
+            return True  # the 405 that follows is the same for everybody
+        try:
+            permission = view.permissions[method]  # type: ignore[attr-defined]
+        except (AttributeError, KeyError):
+            raise ImproperlyConfigured(
+                f"{type(view).__name__} does not say which permission {method} asks for."
+            ) from None
+        caller = request.auth if isinstance(request.auth, Caller) else None
+        authority.admit(caller, permission, name=view.kwargs.get("name"))
+        return True
+
+
+def caller_of(request: Request) -> Caller:
+    """The caller, whom the table let in already. Raises a 401 ``Problem`` without a token."""
+    if not isinstance(request.auth, Caller):
+        raise queries.token_required("This needs a token.")
+    return request.auth
+
+
 def require_caller(request: Request, action: str, model: str | None = None) -> Caller:
     """The caller, allowed to do this. Raises 401 without a token, 403 with one that may not."""
-    caller = request.auth
-    if not isinstance(caller, Caller):
-        raise queries.token_required("This needs a token.")
+    caller = caller_of(request)
     caller.require(action, model)
     return caller
 

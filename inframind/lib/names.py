@@ -30,7 +30,7 @@ _PAIRS: Final = (("rn", "m"), ("vv", "w"), ("cl", "d"))
 
 def check_name(text: str) -> str:
     """Returns the name when it may be registered; raises ValueError, with the remedy, otherwise."""
-    if _NAME.fullmatch(text) is None or "--" in text:
+    if not is_name(text):
         raise ValueError(
             f"{text[:80]!r} is not a model name. Use 2 to {MAX_CHARACTERS} lower-case letters, "
             "digits and single hyphens, beginning and ending with a letter or digit, "
@@ -45,6 +45,16 @@ def check_name(text: str) -> str:
             f'"{text.strip("-")[:40]}-summarizer".'
         )
     return text
+
+
+def is_name(text: str) -> bool:
+    """Whether a text has the form of a model name, reserved or not."""
+    return _NAME.fullmatch(text) is not None and "--" not in text
+
+
+def is_reserved(name: str) -> bool:
+    """Whether a name is kept back, or reads like one that is."""
+    return _reserved_word(name) is not None
 
 
 def skeleton(name: str) -> str:

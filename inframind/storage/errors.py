@@ -63,5 +63,9 @@ class StoreUnavailable(StorageError):
     """The store does not answer, or answers with an error; the same call may work later."""
 
 
+class KeyUnreadable(StoreUnavailable):
+    """A sealed package cannot be opened before the operator has put its key right."""
+
+
 class ReferenceRefused(StorageError, ValueError):
     """A package reference cannot be read or fetched, for a reason that its author can act on."""

@@ -29,10 +29,14 @@ _ABANDONED_SECONDS: Final = 24 * 3600
 
 
 class LocalStore(BlockReader):
-    """Packages in a directory of this machine; safe for many threads and processes at once."""
+    """Packages in a directory of this machine; safe for many threads and processes at once.
 
-    def __init__(self, root: Path) -> None:
+    `durable` makes what is stored survive a loss of power, which a copy for a moment need not.
+    """
+
+    def __init__(self, root: Path, *, durable: bool = True) -> None:
         self.root = root
+        self._durable = durable
         self._blocks = root / "blocks"
         self._packages = root / "packages"
         self._staging = root / "staging"
@@ -52,7 +56,7 @@ class LocalStore(BlockReader):
             def emit(cid: Cid, block: bytes) -> None:
                 target = staged / str(cid)
                 if not target.exists():
-                    _write_durably(target, block)
+                    self._write(target, block)
 
             package = read_package(stream, limits=limits, emit=emit)
             require_cid(package, expected_cid)
@@ -107,7 +111,7 @@ class LocalStore(BlockReader):
         """Moves staged blocks to their places, the mark last; undoes what it did on failure."""
         names = sorted(block.name for block in staged.iterdir())
         mark = staged / "mark"
-        _write_durably(mark, "\n".join(names).encode())
+        self._write(mark, "\n".join(names).encode())
         created: list[Path] = []
         touched: set[Path] = set()
         with self._locked():
@@ -120,14 +124,28 @@ class LocalStore(BlockReader):
                     # A block already there is replaced too: this repairs a damaged one.
                     (staged / name).replace(target)
                     touched.update((target.parent, target.parent.parent))
-                for directory in (*touched, self._blocks):
-                    _sync_directory(directory)
+                self._sync(*touched, self._blocks)
                 mark.replace(self._packages / cid)
-                _sync_directory(self._packages)
+                self._sync(self._packages)
             except BaseException:
                 for target in created:
                     target.unlink(missing_ok=True)
                 raise
+
+    def _write(self, path: Path, data: bytes) -> None:
+        with path.open("wb") as file:
+            file.write(data)
+            file.flush()
+            if self._durable:
+                os.fsync(file.fileno())
+
+    def _sync(self, *directories: Path) -> None:
+        for path in directories if self._durable else ():
+            descriptor = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
 
     def _listed(self) -> set[str]:
         """The blocks of every kept package."""
@@ -174,18 +192,3 @@ def sweep_staging(parent: Path) -> None:
         with contextlib.suppress(FileNotFoundError):
             if time.time() - abandoned.stat().st_mtime > _ABANDONED_SECONDS:
                 shutil.rmtree(abandoned, ignore_errors=True)
-
-
-def _write_durably(path: Path, data: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

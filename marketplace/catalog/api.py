@@ -17,14 +17,25 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from inframind.identity import authority
 from inframind.identity.api import require_caller
+from inframind.identity.authority import permitted
 from inframind.identity.caller import Caller
 from inframind.identity.models import Wallet
-from inframind.lib.problem import Problem
+from inframind.lib.problem import Problem, not_found
 from inframind.storage import errors
-from inframind.storage.store import get_store
-from marketplace.catalog import documents, manifest, queries, services
+from marketplace.catalog import (
+    documents,
+    intake,
+    manifest,
+    packagekeys,
+    packages,
+    queries,
+    services,
+)
+from marketplace.catalog.access import managed
 from marketplace.catalog.search import SORTS
+from marketplace.catalog.visibility import kind_of, roles_on
 
 _MAX_VALUES = 20
 _TEXT = [OpenApiParameter(key, str) for key in ("q", "sort", "price", "cursor")]
@@ -45,6 +56,7 @@ class TarRenderer(BaseRenderer):
         raise TypeError("A package is streamed, not rendered.")
 
 
+@permitted(GET="site.read", POST="model.register")
 class ModelList(APIView):
     """Every model that the caller may see, and the way in for new ones."""
 
@@ -105,28 +117,32 @@ class ModelList(APIView):
             expected_cid=given.get("cid", ""),
             name=given.get("name", ""),
             version=given.get("version", ""),
+            allow_list=given.get("allow_list", ()),
             caller=caller,
         )
         made = registration.version
-        version = queries.get_version(made.model_id, made.number, viewer=caller.address)
+        version = queries.get_version(made.model_id, made.number, viewer=caller)
         body = {**documents.version_document(version), "notices": list(registration.notices)}
         return Response(body, status=201 if registration.created else 200)
 
 
+@permitted(GET="model.see")
 class ModelDetail(APIView):
     @extend_schema(operation_id="models_retrieve", responses=documents.ModelSerializer)
     def get(self, request: Request, name: str) -> Response:
         """A model: its current version with schemas and price, and the line of its versions."""
         viewer = _viewer(request)
         version = queries.get_version(name, None, viewer=viewer)
+        is_owner = viewer is not None and viewer.owns(version.model.owner_id, name)
         listed = [
             each
             for each in queries.versions_of(version.model)
-            if each.state != each.State.PENDING or version.model.owner_id == viewer
+            if each.state != each.State.PENDING or is_owner
         ]
         return Response(documents.model_document(version, listed))
 
 
+@permitted(GET="model.see")
 class VersionDetail(APIView):
     @extend_schema(operation_id="versions_retrieve", responses=documents.VersionSerializer)
     def get(self, request: Request, name: str, version: str) -> Response:
@@ -135,6 +151,7 @@ class VersionDetail(APIView):
         return Response(documents.version_document(found))
 
 
+@permitted(GET="model.see", POST="version.verify")
 class VersionVerification(APIView):
     @extend_schema(operation_id="verification_retrieve", responses=documents.VerificationSerializer)
     def get(self, request: Request, name: str, version: str) -> Response:
@@ -150,20 +167,15 @@ class VersionVerification(APIView):
     )
     def post(self, request: Request, name: str, version: str) -> Response:
         """Queue the checks again. The owner's to ask; one run at a time."""
-        caller = require_caller(request, "publish", name)
-        found = queries.get_version(name, version, viewer=caller.address)
-        if found.model.owner_id != caller.address:
-            raise Problem(
-                "forbidden",
-                "Only the model's owner asks for its verification.",
-                status=403,
-                remedy="Use a token of the owner's wallet.",
-            )
+        caller = _viewer(request)
+        managed(name, caller, "version.verify")
+        found = queries.get_version(name, version, viewer=caller)
         services.request_verification(version=found)
         run = queries.latest_verification(found)
         return Response(documents.verification_document(found, run), status=202)
 
 
+@permitted(GET="package.read")
 class VersionPackage(APIView):
     renderer_classes = [JSONRenderer, TarRenderer]
 
@@ -174,31 +186,62 @@ class VersionPackage(APIView):
     def get(
         self, request: Request, name: str, version: str
     ) -> HttpResponse | StreamingHttpResponse:
-        """Exactly the files that were published, as a tar; every block is hashed on the way out."""
-        found = queries.get_version(name, version, viewer=_viewer(request))
-        etag = f'"{found.cid}"'
-        headers = {"ETag": etag, "Inframind-Cid": found.cid, "Cache-Control": "private, no-cache"}
+        """Exactly the files that were published, as a tar; every block is hashed on the way out.
+
+        A sealed package is opened here for those who may read it.
+        """
+        viewer = _viewer(request)
+        found = queries.get_version(name, version, viewer=viewer)
+        authority.require(
+            viewer,
+            "package.read",
+            kind_of(found.model),
+            roles=roles_on(viewer, found.model),
+            seen=True,
+        )
+        etag = f'"{found.content_cid}"'
+        headers = {
+            "ETag": etag,
+            "Inframind-Cid": found.content_cid,
+            "Inframind-Stored-Cid": found.cid,
+            "Cache-Control": "private, no-cache",
+        }
         if request.headers.get("If-None-Match") == etag:
             return HttpResponse(status=304, headers=headers)
-        store = get_store()
-        try:
-            store.files(found.cid)
-        except errors.StorageError as error:
-            raise Problem(
-                "package-damaged",
-                str(error),
-                status=503,
-                retry_after_seconds=60,
-                remedy="The owner can repair it by publishing the same package again.",
-            ) from error
+        with intake.translated():
+            try:
+                package = packages.Export(found)
+            except (errors.HashMismatch, errors.ContentNotFound) as error:
+                raise Problem(
+                    "package-damaged",
+                    str(error),
+                    status=503,
+                    retry_after_seconds=60,
+                    remedy="The owner can repair it by publishing the same package again.",
+                ) from error
         headers["Content-Disposition"] = (
             f'attachment; filename="{found.model_id}-{found.number}.tar"'
         )
-        return StreamingHttpResponse(
-            store.export_tar(found.cid), content_type="application/x-tar", headers=headers
-        )
+        return StreamingHttpResponse(package, content_type="application/x-tar", headers=headers)
 
 
+@permitted(GET="model.see")
+class PackageKeys(APIView):
+    @extend_schema(operation_id="package_keys_retrieve", responses=documents.PackageKeysSerializer)
+    def get(self, request: Request, name: str) -> Response:
+        """The age identities that open what was sealed while this model was private.
+
+        They are everybody's since it became public; a model that is private tells none.
+        """
+        model = queries.get_model(name, viewer=_viewer(request))
+        if not model.public:
+            raise not_found("disclosed package key of this model")
+        with intake.translated():
+            keys = [documents.package_key_document(key) for key in packagekeys.disclosed(model)]
+        return Response({"keys": keys})
+
+
+@permitted(GET="site.read")
 class ManifestSchema(APIView):
     authentication_classes = []
 
@@ -212,8 +255,8 @@ class ManifestSchema(APIView):
         return Response(manifest.manifest_json_schema(), content_type="application/schema+json")
 
 
-def _viewer(request: Request) -> str | None:
-    return request.auth.address if isinstance(request.auth, Caller) else None
+def _viewer(request: Request) -> Caller | None:
+    return request.auth if isinstance(request.auth, Caller) else None
 
 
 def _search_request(request: Request) -> queries.SearchRequest:

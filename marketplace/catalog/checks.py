@@ -11,8 +11,7 @@ from inframind.lib.cid import parse_cid
 from inframind.lib.problem import Problem
 from inframind.storage import errors
 from inframind.storage.packages import StoredFile, StoredPackage
-from inframind.storage.store import get_store
-from marketplace.catalog import answers, generation, intake, schemas, trial
+from marketplace.catalog import answers, generation, intake, packages, schemas, trial
 from marketplace.catalog.manifest import Manifest
 from marketplace.catalog.models import Check, Version
 
@@ -52,9 +51,8 @@ def results(version: Version, *, beat: Beat) -> Iterator[Result]:
     node or the store, so that the run should be tried again.
     """
     beat = _sparingly(beat)
-    yield _check_bytes(version, beat)
+    yield from _check_package(version, beat)
     declared = Manifest.model_validate(version.manifest)
-    yield _check_manifest(version)
     started = time.monotonic()
     try:
         lent = trial.lend(version)
@@ -93,16 +91,29 @@ def _registered_files(version: Version) -> tuple[StoredFile, ...]:
     return tuple(StoredFile(f["path"], f["cid"], f["size_bytes"]) for f in version.files)
 
 
-def _check_bytes(version: Version, beat: Beat) -> Result:
+def _check_package(version: Version, beat: Beat) -> Iterator[Result]:
+    """Bytes and manifest, of a package that is opened once for both."""
     started = time.monotonic()
-    store, sound, detail = get_store(), 0, ""
     try:
-        stored = store.files(version.cid)
+        with packages.opened(version) as package:
+            yield _check_bytes(version, package, started, beat)
+            yield _check_manifest(version, package)
+    except (errors.HashMismatch, errors.ContentNotFound) as error:
+        # A sealed package shows in being opened that it is damaged.
+        yield _bytes_result(version, 0, str(error), started)
+    except errors.StoreUnavailable as error:
+        raise trial.TrialFailure("store-unavailable", str(error), retry=True) from error
+
+
+def _check_bytes(version: Version, package: packages.Opened, started: float, beat: Beat) -> Result:
+    sound, detail = 0, ""
+    try:
+        stored = package.files()
         if stored != _registered_files(version):
             detail = "The files under this CID are not those that were registered."
         for file in stored:
             size_bytes = 0
-            for piece in store.open_file(file):
+            for piece in package.open_file(file):
                 size_bytes += len(piece)
                 beat()
             if size_bytes != file.size_bytes:
@@ -111,13 +122,18 @@ def _check_bytes(version: Version, beat: Beat) -> Result:
             sound += 1
     except (errors.HashMismatch, errors.ContentNotFound) as error:
         detail = str(error)
-    except errors.StoreUnavailable as error:
-        raise trial.TrialFailure("store-unavailable", str(error), retry=True) from error
+    return _bytes_result(version, sound, detail, started)
+
+
+def _bytes_result(version: Version, sound: int, detail: str, started: float) -> Result:
     total = len(version.files)
+    hashed = f"Every block of {version.cid} was hashed"
+    if version.package_key_id:
+        hashed += f", and it opens to {version.content_cid}"
     return Result(
         Kind.HASH,
         not detail,
-        detail or f"Every block of {parse_cid(version.cid)} was hashed.",
+        detail or f"{hashed}.",
         "Publish the same package again: that repairs the stored copy.",
         "hash-failed",
         total,
@@ -126,11 +142,11 @@ def _check_bytes(version: Version, beat: Beat) -> Result:
     )
 
 
-def _check_manifest(version: Version) -> Result:
+def _check_manifest(version: Version, opened: packages.Opened) -> Result:
     started = time.monotonic()
-    package = StoredPackage(version.cid, version.size_bytes, _registered_files(version))
+    package = StoredPackage(version.content_cid, version.size_bytes, _registered_files(version))
     try:
-        taken = intake.read_in(package)
+        taken = intake.read_in(package, opened)
     except Problem as problem:
         if problem.code == "store-unavailable":
             raise trial.TrialFailure(problem.code, problem.detail, retry=True) from problem
@@ -153,7 +169,7 @@ def _check_manifest(version: Version) -> Result:
 
 def _draw(version: Version, declared: Manifest) -> list[Any]:
     """Inputs for the schema, the same for the same bytes; at least 25 unless there are none."""
-    seed = int.from_bytes(parse_cid(version.cid).digest[:8], "big")
+    seed = int.from_bytes(parse_cid(version.content_cid).digest[:8], "big")
     validator = schemas.Validator(declared.input_schema)
     drawn = generation.generate(
         prepared_for_tensors(declared),

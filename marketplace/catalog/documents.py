@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from django.conf import settings
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
+from inframind.lib.addresses import checksum_address
 from inframind.lib.amounts import format_ifm
 from inframind.storage.references import MAX_REFERENCE_CHARACTERS
-from marketplace.catalog.models import Model, Verification, Version
+from marketplace.catalog import packagekeys
+from marketplace.catalog.models import Model, PackageKey, Verification, Version
 
 
 class AmountSerializer(serializers.Serializer[Any]):
@@ -35,7 +40,7 @@ class SummarySerializer(serializers.Serializer[Any]):
 
     name = serializers.CharField()
     version = serializers.CharField()
-    cid = serializers.CharField()
+    cid = serializers.CharField(help_text="Of what is stored.")
     state = serializers.CharField()
     description = serializers.CharField()
     task = serializers.CharField()
@@ -48,6 +53,7 @@ class SummarySerializer(serializers.Serializer[Any]):
     owner = serializers.CharField()
     public = serializers.BooleanField()
     auth_required = serializers.BooleanField()
+    restricted = serializers.BooleanField(help_text="Called by its owner and allow list only.")
     endpoint = serializers.URLField()
     badges = BadgeSerializer(many=True)
     created_at = serializers.DateTimeField()
@@ -58,6 +64,10 @@ class VersionSerializer(SummarySerializer):
 
     state_reason = serializers.CharField(allow_blank=True)
     reference = serializers.CharField(help_text="ipfs://<CID>")
+    content_cid = serializers.CharField(
+        help_text="Of the files as published; another than `cid` where the package is sealed."
+    )
+    sealed = serializers.BooleanField(help_text="Stored encrypted, under the model's own key.")
     source = serializers.CharField(allow_blank=True)  # type: ignore[assignment]
     container = serializers.CharField(allow_blank=True)
     size_bytes = serializers.IntegerField()
@@ -94,6 +104,20 @@ class ModelSerializer(VersionSerializer):
 
     calls_30d = serializers.IntegerField()
     versions = VersionLineSerializer(many=True)
+
+
+class PackageKeySerializer(serializers.Serializer[Any]):
+    recipient = serializers.CharField(help_text="age1…")
+    identity = serializers.CharField(help_text="AGE-SECRET-KEY-1…, as `age --decrypt -i` takes it.")
+    created_at = serializers.DateTimeField()
+    disclosed_at = serializers.DateTimeField()
+    versions = serializers.ListField(
+        child=serializers.CharField(), help_text="What was sealed with it."
+    )
+
+
+class PackageKeysSerializer(serializers.Serializer[Any]):
+    keys = PackageKeySerializer(many=True)
 
 
 class FacetSerializer(serializers.Serializer[Any]):
@@ -137,6 +161,32 @@ class VerificationSerializer(serializers.Serializer[Any]):
     checks = CheckSerializer(many=True)
 
 
+# A form has text only; that JSON may have a list instead is told in the help.
+@extend_schema_field(OpenApiTypes.STR)
+class AddressesField(serializers.Field[list[str], Any, list[str], Any]):
+    """Addresses in the checksummed spelling, out of a list or of a text."""
+
+    def to_internal_value(self, data: Any) -> list[str]:
+        """Reads a JSON list, also as text, or addresses between commas and white space."""
+        if isinstance(data, str):
+            data = _listed(data)
+        if not isinstance(data, list):
+            raise serializers.ValidationError("Send a list of addresses, or a text of them.")
+        found, wrong = [], []
+        for each in data:
+            try:
+                found.append(checksum_address(str(each)))
+            except ValueError as error:
+                wrong.append(str(error))
+        if wrong:
+            raise serializers.ValidationError(wrong[:20])
+        return found
+
+    def to_representation(self, value: list[str]) -> list[str]:
+        """As it was read."""
+        return value
+
+
 class RegisterSerializer(serializers.Serializer[Any]):
     """A tar in ``package``, or a ``reference`` with the ``cid`` that its content must hash to."""
 
@@ -147,6 +197,20 @@ class RegisterSerializer(serializers.Serializer[Any]):
     cid = serializers.CharField(required=False, max_length=128)
     name = serializers.CharField(required=False, max_length=63)
     version = serializers.CharField(required=False, max_length=64)
+    allow_list = AddressesField(
+        required=False,
+        help_text="Whom a new name lets in: addresses, separated by commas or lines, or as a JSON "
+        "list. Policy: never part of the package.",
+    )
+
+
+def _listed(text: str) -> Any:
+    if text.lstrip().startswith("["):
+        try:
+            return json.loads(text)
+        except (ValueError, RecursionError):
+            return None
+    return text.replace(",", " ").split()
 
 
 def amount(base_units: int) -> dict[str, str]:
@@ -173,6 +237,7 @@ def summary_document(model: Model, version: Version) -> dict[str, Any]:
         "owner": model.owner_id,
         "public": model.public,
         "auth_required": model.auth_required,
+        "restricted": model.restricted,
         "endpoint": f"{settings.SITE_URL}/inference/v1/{model.name}",
         "badges": [
             {
@@ -194,6 +259,8 @@ def version_document(version: Version) -> dict[str, Any]:
         **summary_document(version.model, version),
         "state_reason": version.state_reason,
         "reference": f"ipfs://{version.cid}",
+        "content_cid": version.content_cid,
+        "sealed": version.package_key_id is not None,
         "source": version.source,
         "container": version.container,
         "size_bytes": version.size_bytes,
@@ -229,6 +296,17 @@ def model_document(version: Version, versions: list[Version]) -> dict[str, Any]:
             }
             for each in versions
         ],
+    }
+
+
+def package_key_document(key: PackageKey) -> dict[str, Any]:
+    """A disclosed key. Raises ``KeyUnreadable``."""
+    return {
+        "recipient": key.recipient,
+        "identity": packagekeys.secret_of(key),
+        "created_at": key.created_at,
+        "disclosed_at": key.disclosed_at,
+        "versions": sorted(version.number for version in key.versions.all()),
     }
 
 

@@ -127,17 +127,23 @@ class Access(Part):
     """Who may see and call the model. Seeds a policy that changes apart from the package."""
 
     public: bool = True
-    auth_required: bool = Field(False, description="Calls need a token. Always so when not public.")
-    allow_list: tuple[Address, ...] = Field((), max_length=1000)
+    auth_required: bool = Field(
+        False,
+        description="Calls need a token. Always so when not public, or with an allow_list.",
+    )
+    allow_list: tuple[Address, ...] = Field(
+        (),
+        max_length=1000,
+        description="Who may call it, beside the owner. Taken out of the package on its way in.",
+    )
 
     @model_validator(mode="before")
     @classmethod
     def _private_needs_tokens(cls, data: Any) -> Any:
-        if isinstance(data, dict) and str(data.get("public", True)).lower() in (
-            "false",
-            "no",
-            "off",
-        ):
+        if not isinstance(data, dict):
+            return data
+        private = str(data.get("public", True)).lower() in ("false", "no", "off")
+        if private or data.get("allow_list"):
             return {"auth_required": True, **data}
         return data
 
@@ -145,10 +151,8 @@ class Access(Part):
     def _agrees(self) -> Self:
         if not self.public and not self.auth_required:
             raise ValueError("a private model needs auth_required: true; set it or leave it out")
-        if self.public and self.allow_list:
-            raise ValueError(
-                "a public model has no allow_list; set public: false, or remove the list"
-            )
+        if self.allow_list and not self.auth_required:
+            raise ValueError("an allow_list needs auth_required: true; set it or leave it out")
         return self
 
 

@@ -24,9 +24,9 @@ class Model(models.Model):
     )
     created_at = models.DateTimeField(db_default=Now(), editable=False)
     # Current access, the newest AccessPolicy row, kept here because every read filters on it.
-    public = models.BooleanField(default=True)
+    public = models.BooleanField(default=True)  # stands in lists; else only the allowed see it
     auth_required = models.BooleanField(default=False)
-    allow_list = ArrayField(models.CharField(max_length=42), default=list, blank=True)
+    restricted = models.BooleanField(default=False)  # only the owner and the allow list call it
     # The version that a call without @version gets, and that lists show; null until one is active.
     current = models.ForeignKey(
         "Version", null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
@@ -41,7 +41,14 @@ class Model(models.Model):
             models.CheckConstraint(
                 condition=Q(name__regex=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"),
                 name="model_name_form",
-            )
+            ),
+            models.CheckConstraint(
+                condition=Q(public=True) | Q(restricted=True), name="model_private_is_restricted"
+            ),
+            models.CheckConstraint(
+                condition=Q(restricted=False) | Q(auth_required=True),
+                name="model_restricted_needs_auth",
+            ),
         ]
         indexes = [GinIndex(fields=["search"], name="model_search")]
 
@@ -75,8 +82,14 @@ class Version(models.Model):
     number = models.CharField(max_length=64)  # normalised SemVer
     # Sorts as bytes in SemVer order, see lifecycle.precedence.
     precedence = models.CharField(max_length=255, db_collation="C")
-    cid = models.CharField(max_length=64, db_index=True)
-    size_bytes = models.BigIntegerField()
+    cid = models.CharField(max_length=64, db_index=True)  # of what is stored: sealed or plain
+    content_cid = models.CharField(max_length=64, db_index=True)  # of the files as published
+    package_key = models.ForeignKey(  # null: stored as it was published, readable by everyone
+        "PackageKey", null=True, blank=True, on_delete=models.PROTECT, related_name="versions"
+    )
+    # What is left of a sealed package's randomness, to seal the same bytes again for a repair.
+    sealed_head = models.BinaryField(null=True)
+    size_bytes = models.BigIntegerField()  # of the files as published
     files = models.JSONField()  # [{"path", "cid", "size_bytes"}], sorted by path
     source = models.CharField(max_length=400, blank=True)  # ar:// or https:// it was fetched from
     container = models.CharField(max_length=400, blank=True)  # oci://…@sha256:…
@@ -130,13 +143,41 @@ class Version(models.Model):
         return f"{self.model_id}@{self.number}"
 
 
+class PackageKey(models.Model):
+    """What the packages of a private model are sealed with (an age X25519 identity).
+
+    Its secret is wrapped by the server's key. When a model becomes public its key is disclosed, so
+    that everybody can open what was sealed; packages sealed from then on get a new one.
+    """
+
+    id = models.UUIDField(primary_key=True, default=new_uuid7, editable=False)
+    model = models.ForeignKey(Model, on_delete=models.CASCADE, related_name="package_keys")
+    recipient = models.CharField(max_length=80)  # age1…, the public half
+    secret_wrapped = models.BinaryField()
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    disclosed_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["-created_at"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["model"],
+                condition=Q(disclosed_at__isnull=True),
+                name="package_key_one_in_use",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.recipient} of {self.model_id}"
+
+
 class AccessPolicy(models.Model):
     """Who may see and call a model, with history: the newest row is in force. Never updated."""
 
     model = models.ForeignKey(Model, on_delete=models.CASCADE, related_name="access_history")
     public = models.BooleanField()
     auth_required = models.BooleanField()
-    allow_list = ArrayField(models.CharField(max_length=42), default=list, blank=True)
+    restricted = models.BooleanField(default=False)
     reason = models.CharField(max_length=200)
     changed_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+"
@@ -146,6 +187,158 @@ class AccessPolicy(models.Model):
     class Meta:
         ordering = ["-id"]
         verbose_name_plural = "access policies"
+
+
+class WalletGroup(models.Model):
+    """Wallets that an owner lets in together, on as many models as they like."""
+
+    owner = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="wallet_groups"
+    )
+    name = models.CharField(max_length=40)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        ordering = ["name"]
+        constraints = [
+            models.UniqueConstraint(fields=["owner", "name"], name="group_name_once_an_owner"),
+            models.CheckConstraint(
+                condition=Q(name__regex=r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$"),
+                name="group_name_form",
+            ),
+        ]
+
+
+class GroupMember(models.Model):
+    """A wallet in a group, until a time or without end. The wallet need not be known yet."""
+
+    group = models.ForeignKey(WalletGroup, on_delete=models.CASCADE, related_name="members")
+    address = models.CharField(max_length=42)
+    expires_at = models.DateTimeField(null=True, blank=True)
+    note = models.CharField(max_length=100, blank=True)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        ordering = ["created_at", "id"]
+        indexes = [models.Index(fields=["address"], name="group_member_address")]
+        constraints = [
+            models.UniqueConstraint(fields=["group", "address"], name="group_member_once"),
+            models.CheckConstraint(
+                condition=Q(address__regex=r"^0x[0-9a-fA-F]{40}$"), name="group_member_address_form"
+            ),
+        ]
+
+
+class AllowEntry(models.Model):
+    """One line of a model's allow list: a wallet, or a group of its owner. Asked at every call."""
+
+    model = models.ForeignKey(Model, on_delete=models.CASCADE, related_name="allow_entries")
+    address = models.CharField(max_length=42, blank=True)
+    group = models.ForeignKey(
+        WalletGroup, null=True, blank=True, on_delete=models.CASCADE, related_name="entries"
+    )
+    expires_at = models.DateTimeField(null=True, blank=True)
+    note = models.CharField(max_length=100, blank=True)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        ordering = ["created_at", "id"]
+        verbose_name_plural = "allow entries"
+        indexes = [models.Index(fields=["address", "model"], name="allow_entry_address")]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["model", "address"], condition=~Q(address=""), name="allow_address_once"
+            ),
+            models.UniqueConstraint(
+                fields=["model", "group"], condition=Q(group__isnull=False), name="allow_group_once"
+            ),
+            models.CheckConstraint(
+                condition=Q(address__regex=r"^0x[0-9a-fA-F]{40}$", group__isnull=True)
+                | Q(address="", group__isnull=False),
+                name="allow_entry_wallet_or_group",
+            ),
+        ]
+
+
+class AccessChange(models.Model):
+    """What was done to an allow list or a group, by whom. Never updated, never removed."""
+
+    class Kind(models.TextChoices):
+        ALLOWED = "allowed", "Let in"
+        REMOVED = "removed", "Removed"
+        CHANGED = "changed", "Changed"
+        JOINED = "joined", "Joined the group"
+        LEFT = "left", "Left the group"
+
+    model = models.ForeignKey(
+        Model, null=True, on_delete=models.CASCADE, related_name="access_changes"
+    )
+    group_name = models.CharField(max_length=40, blank=True)  # outlives the group itself
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
+    kind = models.CharField(max_length=8, choices=Kind.choices)
+    address = models.CharField(max_length=42, blank=True)
+    expires_at = models.DateTimeField(null=True)
+    note = models.CharField(max_length=200, blank=True)
+    changed_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+"
+    )
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        ordering = ["-id"]
+
+
+class AccessRequest(models.Model):
+    """A wallet asks to be let in. The name is no foreign key: asking must tell nobody whether
+    there is such a model, so a request for a name that does not exist is a row like any other."""
+
+    class State(models.TextChoices):
+        OPEN = "open", "Open"
+        APPROVED = "approved", "Approved"
+        REFUSED = "refused", "Refused"
+
+    id = models.UUIDField(primary_key=True, default=new_uuid7, editable=False)
+    model_name = models.CharField(max_length=63, db_index=True)
+    wallet = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="access_requests"
+    )
+    message = models.CharField(max_length=500, blank=True)
+    state = models.CharField(max_length=8, choices=State.choices, default=State.OPEN)
+    # A refusal is told to the asker only where the owner says so: it confirms the name.
+    answer = models.CharField(max_length=500, blank=True)
+    told = models.BooleanField(default=False)
+    decided_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, on_delete=models.PROTECT, related_name="+"
+    )
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    decided_at = models.DateTimeField(null=True)
+
+    class Meta:
+        ordering = ["-created_at"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["model_name", "wallet"],
+                condition=Q(state="open"),
+                name="access_request_one_open",
+            )
+        ]
+
+
+class Attempt(models.Model):
+    """An act of a wallet that has an hourly limit. Kept for an hour, whatever came of the act."""
+
+    class Kind(models.TextChoices):
+        NAME_REFUSED = "name-refused", "Asked for a name that it could not have"
+        ACCESS_ASKED = "access-asked", "Asked to be let in"
+
+    wallet = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="attempts"
+    )
+    kind = models.CharField(max_length=12, choices=Kind.choices)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        indexes = [models.Index(fields=["wallet", "kind", "created_at"], name="attempt_of_wallet")]
 
 
 class Terms(models.Model):
@@ -172,7 +365,10 @@ class Terms(models.Model):
 
 
 class CodeReview(models.Model):
-    """A person read the publisher code of this CID and allowed or refused it. Binds to the CID."""
+    """A person read the publisher code of this CID and allowed or refused it.
+
+    Binds to the content's CID, which is the same whether the package is stored plain or sealed.
+    """
 
     class Verdict(models.TextChoices):
         APPROVED = "approved", "Approved"

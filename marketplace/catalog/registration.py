@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import IO
+from typing import IO, Final
 
 from django.conf import settings
-from django.db import transaction
 from django.db.models.functions import Now
 
 from inframind.identity.caller import Caller
 from inframind.identity.models import Wallet
-from inframind.lib import names
 from inframind.lib.problem import Problem, Violation
-from marketplace.catalog import intake, lifecycle, manifest, review
+from marketplace.catalog import claims, filing, intake, lifecycle, manifest, review
 from marketplace.catalog.manifest import Manifest
-from marketplace.catalog.models import AccessPolicy, Model, Terms, Verification, Version
+from marketplace.catalog.models import Model, Terms, Verification, Version
 
 _RETRY_QUOTA_SECONDS = 3600
+MAX_ALLOW_LIST: Final = 1000
 
 
 @dataclass(frozen=True)
@@ -38,13 +38,16 @@ def register(
     expected_cid: str = "",
     name: str = "",
     version: str = "",
+    allow_list: Sequence[str] = (),
     caller: Caller | None = None,
 ) -> Registration:
     """Registers the package of a tar ``stream``, or of an ``ar://`` or ``https://`` reference.
 
     ``name`` and ``version`` supply what the manifest leaves out and must otherwise equal it;
+    ``allow_list`` (addresses, beside those that the manifest may list) is whom a new name lets in;
     ``caller`` narrows the names to those its token allows. The version is pending and its
-    verification is queued. Raises ``Problem``; then nothing was stored and no row was made.
+    verification is queued. A private model's package is sealed before any of it is stored.
+    Raises ``Problem``; then nothing was stored and no row was made.
     """
     if (stream is None) == (not reference):
         raise Problem(
@@ -62,26 +65,43 @@ def register(
         )
     expected_cid = intake.checked_cid(expected_cid)
     _check_daily_quota(publisher)
-    opened = intake.fetched(reference) if stream is None else intake.uploaded(stream)
-    with opened as source:
-        if settings.IPFS_API:
-            # What IPFS has seen once cannot be unseen, so this is decided before anything is sent.
-            peeked = intake.peek_manifest(source, expected_cid=expected_cid)
-            _refuse_private_on_ipfs(_overridden(peeked, name, version))
-        package = intake.store(source, expected_cid=expected_cid)
-        try:
-            with transaction.atomic():
-                # Locked from here on: another's refusal of the same content cannot discard it.
-                intake.keep(source, package)
-                taken = intake.read_in(package)
-                declared = _overridden(taken.manifest, name, version)
-                if caller is not None:
-                    caller.require("publish", declared.name)
-                _refuse_private_on_ipfs(declared)
-                return _create(publisher, replace(taken, manifest=declared), reference)
-        except BaseException:
-            intake.discard(package.cid)
-            raise
+    source = intake.fetched(reference) if stream is None else intake.uploaded(stream)
+    with source as uploaded, intake.arrived(uploaded) as arrived:
+        declared = _overridden(arrived.manifest, name, version)
+        if caller is not None:
+            caller.require("publish", declared.name)
+        claims.require_available(publisher=publisher, name=declared.name)
+        guests = tuple(dict.fromkeys((*arrived.allow_list, *allow_list)))
+        if len(guests) > MAX_ALLOW_LIST:
+            raise _too_many_guests(len(guests))
+
+        def create(taken: intake.Intake, file: filing.File) -> Registration:
+            taken = replace(taken, manifest=_overridden(taken.manifest, name, version))
+            return _create(publisher, taken, reference, guests, file)
+
+        with claims.counting_refusals(publisher):
+            # Decided before any of it is stored: what IPFS has seen once cannot be unseen.
+            if _is_kept_private(declared):
+                return filing.through_a_private_copy(arrived.stream, expected_cid, create)
+            return filing.directly(arrived.stream, expected_cid, create)
+
+
+def _is_kept_private(declared: Manifest) -> bool:
+    """Whether the package may only be stored sealed, or has been before."""
+    model = Model.objects.filter(pk=declared.name).first()
+    if model is None:
+        return not declared.access.public
+    versions = Version.objects.filter(model=model, number=declared.version)
+    return not model.public or versions.filter(package_key__isnull=False).exists()
+
+
+def _too_many_guests(count: int) -> Problem:
+    return Problem(
+        "invalid-request",
+        f"The allow list has {count} addresses, at most {MAX_ALLOW_LIST} are taken here.",
+        status=422,
+        remedy="Register with fewer, then add the others with `infra model access import`.",
+    )
 
 
 def _overridden(declared: Manifest, name: str, version: str) -> Manifest:
@@ -124,21 +144,6 @@ def _overridden(declared: Manifest, name: str, version: str) -> Manifest:
     )
 
 
-def _refuse_private_on_ipfs(declared: Manifest) -> None:
-    if not settings.IPFS_API:
-        return
-    private = not declared.access.public
-    private = private or Model.objects.filter(pk=declared.name, public=False).exists()
-    if private:
-        raise Problem(
-            "private-not-encrypted",
-            "This registry stores packages on IPFS, where anyone can read them; a private model is "
-            "not put there unencrypted.",
-            status=422,
-            remedy="Publish it as public, or use a registry with the embedded store.",
-        )
-
-
 def _check_daily_quota(publisher: Wallet) -> None:
     since = Now() - timedelta(days=1)
     recent = Version.objects.filter(published_by=publisher, created_at__gt=since).count()
@@ -152,84 +157,45 @@ def _check_daily_quota(publisher: Wallet) -> None:
         )
 
 
-def _claim(publisher: Wallet, declared: Manifest) -> tuple[Model, bool]:
-    """The model of a name, locked, made for its first registrant."""
-    try:
-        names.check_name(declared.name)
-    except ValueError as error:
-        raise Problem("name-unavailable", str(error), status=409) from None
-    # One claim of a wallet at a time, so that its quota is exact.
-    Wallet.objects.select_for_update(no_key=True).get(pk=publisher.pk)
-    model = Model.objects.select_for_update(no_key=True).filter(pk=declared.name).first()
-    created = model is None
-    if model is None:
-        if Model.objects.filter(owner=publisher).count() >= settings.MODELS_PER_WALLET:
-            raise Problem(
-                "quota-exceeded",
-                f"A wallet owns at most {settings.MODELS_PER_WALLET} names.",
-                status=429,
-                remedy="Publish a version of a model that you own.",
-            )
-        access = declared.access
-        Model.objects.bulk_create(
-            [
-                Model(
-                    name=declared.name,
-                    skeleton=names.skeleton(declared.name),
-                    owner=publisher,
-                    public=access.public,
-                    auth_required=access.auth_required,
-                    allow_list=list(access.allow_list),
-                )
-            ],
-            ignore_conflicts=True,
-        )
-        # Read back: another registrant may have won while this insert waited for theirs.
-        model = Model.objects.select_for_update(no_key=True).filter(pk=declared.name).first()
-    if model is None or model.owner_id != publisher.pk:
-        # One text for both, so that a private model's exact name is not confirmed.
-        raise Problem(
-            "name-unavailable",
-            f"The name {declared.name!r} is not available: it is taken, or reads like one that is.",
-            status=409,
-            remedy="Choose another name; it belongs to its first registrant.",
-        )
-    return model, created
-
-
-def _create(publisher: Wallet, taken: intake.Intake, reference: str) -> Registration:
+def _create(
+    publisher: Wallet,
+    taken: intake.Intake,
+    reference: str,
+    guests: tuple[str, ...],
+    file: filing.File,
+) -> Registration:
+    """Makes the rows. ``file(model, existing)`` is called when nothing is refused any more, and
+    stores the package, or puts the existing version's right."""
     declared, package = taken.manifest, taken.package
-    model, new_model = _claim(publisher, declared)
+    model, new_model = claims.claim(
+        publisher=publisher, name=declared.name, policy=declared.access, allow_list=guests
+    )
     existing = Version.objects.filter(model=model, number=declared.version).first()
     if existing is not None:
-        if existing.cid == package.cid:
+        if existing.content_cid == package.cid:
+            file(model, existing)
             return Registration(existing, False, ("Exactly this package was registered before.",))
         raise Problem(
             "version-taken",
-            f"{existing} is published already, with other content ({existing.cid}). Versions never "
-            "change.",
+            f"{existing} is published already, with other content ({existing.content_cid}). "
+            "Versions never change.",
             status=409,
             remedy="Publish the change under the next number.",
-            extra={"published_cid": existing.cid, "sent_cid": package.cid},
+            extra={"published_cid": existing.content_cid, "sent_cid": package.cid},
         )
     # Again, now that this wallet's other registrations wait or are counted.
     _check_daily_quota(publisher)
     _check_replaces(model, declared)
-    if new_model:
-        AccessPolicy.objects.create(
-            model=model,
-            public=model.public,
-            auth_required=model.auth_required,
-            allow_list=model.allow_list,
-            reason="manifest",
-            changed_by=publisher,
-        )
     payout = declared.pricing.payout_address or publisher.pk
+    filed = file(model, None)
     version = Version.objects.create(
         model=model,
         number=declared.version,
         precedence=lifecycle.precedence(declared.version),
-        cid=package.cid,
+        cid=filed.cid,
+        content_cid=package.cid,
+        package_key=filed.key,
+        sealed_head=filed.head,
         size_bytes=package.size_bytes,
         files=taken.files_document(),
         source=reference,
@@ -257,7 +223,8 @@ def _create(publisher: Wallet, taken: intake.Intake, reference: str) -> Registra
         changed_by=publisher,
     )
     _queue(version)
-    return Registration(version, True, tuple(_notices(model, new_model, declared, version)))
+    notices = _notices(model, new_model, declared, version, guests)
+    return Registration(version, True, tuple(notices))
 
 
 def _queue(version: Version) -> None:
@@ -300,20 +267,38 @@ def replaced_versions(model: Model, replaces: str) -> list[Version]:
     return list(versions)
 
 
-def _notices(model: Model, new_model: bool, declared: Manifest, version: Version) -> list[str]:
+def _notices(
+    model: Model,
+    new_model: bool,
+    declared: Manifest,
+    version: Version,
+    guests: tuple[str, ...],
+) -> list[str]:
     notices = []
     if not new_model and "access" in declared.model_fields_set:
-        access = declared.access
-        same = (
-            access.public == model.public
-            and access.auth_required == model.auth_required
-            and list(access.allow_list) == model.allow_list
-        )
+        policy = declared.access
+        same = policy.public == model.public and policy.auth_required == model.auth_required
         if not same:
             notices.append(
                 "access of this manifest was not applied: the model's policy stays as it is, and "
                 "changes apart from packages."
             )
+    if guests and new_model:
+        notices.append(
+            f"allow_list became the model's own, with {len(guests)} "
+            f"{'address' if len(guests) == 1 else 'addresses'}: it is no part of the package, and "
+            "changes on the model's page or with `infra model access`."
+        )
+    elif guests:
+        notices.append(
+            "allow_list was not applied: the model has a list of its own, which changes with "
+            "`infra model access`. It is no part of the package either."
+        )
+    if version.package_key_id:
+        notices.append(
+            f"The package is stored sealed under {version.cid}, which only this model's key opens; "
+            f"its content is {version.content_cid}."
+        )
     if version.expires_at and Version.objects.filter(pk=version.pk, expires_at__lte=Now()).exists():
         notices.append(
             f"expires_at has passed ({version.expires_at:%Y-%m-%dT%H:%M:%SZ}): the version is "

@@ -1,13 +1,13 @@
-"""What the review of publisher code says about a CID; the newest verdict counts."""
+"""What the review of publisher code says about content; the newest verdict counts."""
 
 from __future__ import annotations
 
 from marketplace.catalog.models import CodeReview, Version
 
 
-def latest_review(cid: str) -> CodeReview | None:
+def latest_review(content_cid: str) -> CodeReview | None:
     """The verdict in force for these bytes."""
-    return CodeReview.objects.filter(cid=cid).order_by("-id").first()
+    return CodeReview.objects.filter(cid=content_cid).order_by("-id").first()
 
 
 def may_run(version: Version) -> bool:
@@ -24,15 +24,16 @@ def waiting_reason(version: Version) -> str:
         )
     if version.runtime != Version.Runtime.PYTHON:
         return ""
-    review = latest_review(version.cid)
+    review = latest_review(version.content_cid)
     if review is None:
         return (
-            f"Waiting for a code review of {version.cid}: publisher code runs only after a person "
-            "has read it. Nothing is to be done by you."
+            f"Waiting for a code review of {version.content_cid}: publisher code runs only after a "
+            "person has read it. Nothing is to be done by you."
         )
     if review.verdict == CodeReview.Verdict.REFUSED:
         return (
-            f"The code review refused {version.cid}: {review.note or 'no reason was given'}. "
+            f"The code review refused {version.content_cid}: "
+            f"{review.note or 'no reason was given'}. "
             "Mend the code and publish it under the next number."
         )
     return ""

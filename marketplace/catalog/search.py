@@ -10,6 +10,7 @@ from django.contrib.postgres.search import SearchQuery, SearchRank
 from django.db.models import Case, Count, Exists, F, OuterRef, Prefetch, Q, QuerySet, Value, When
 from django.db.models.functions import Now
 
+from inframind.identity.caller import Caller
 from marketplace.catalog.manifest import TASKS
 from marketplace.catalog.models import Badge, Model, Version
 from marketplace.catalog.standing import choose_unexpired
@@ -58,7 +59,7 @@ class SearchPage:
     facets: dict[str, tuple[Facet, ...]] = field(default_factory=dict)
 
 
-def matching(request: SearchRequest, *, viewer: str | None) -> QuerySet[Model]:
+def matching(request: SearchRequest, *, viewer: Caller | None) -> QuerySet[Model]:
     """The models a request finds, unordered."""
     found = _by_text(visible(viewer), request.text)
     for condition in _filters(request).values():
@@ -67,7 +68,7 @@ def matching(request: SearchRequest, *, viewer: str | None) -> QuerySet[Model]:
     return found
 
 
-def search(request: SearchRequest, *, viewer: str | None) -> SearchPage:
+def search(request: SearchRequest, *, viewer: Caller | None) -> SearchPage:
     """One page of what is found; a page beyond the last is the last one."""
     choose_unexpired()
     found = matching(request, viewer=viewer)
@@ -137,7 +138,7 @@ def _ordered(models: QuerySet[Model], request: SearchRequest) -> QuerySet[Model]
     return models.order_by("-calls_30d", "-current__activated_at", "name")
 
 
-def _facets(request: SearchRequest, viewer: str | None) -> dict[str, tuple[Facet, ...]]:
+def _facets(request: SearchRequest, viewer: Caller | None) -> dict[str, tuple[Facet, ...]]:
     filters = _filters(request)
     columns: tuple[tuple[str, str, tuple[str, ...], Callable[[str], str]], ...] = (
         ("task", "current__task", request.tasks, _task_label),

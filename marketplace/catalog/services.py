@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 
 from django.db import transaction
 from django.db.models import Q
 from django.db.models.functions import Now
 
+from inframind.identity import authority
 from inframind.identity.models import Wallet
+from inframind.identity.queries import caller_of_wallet
 from inframind.lib.addresses import checksum_address
 from inframind.lib.problem import Problem
 from marketplace.catalog import lifecycle, review
+from marketplace.catalog.access import allow, change_access, remove
+from marketplace.catalog.access_requests import ask, decide
+from marketplace.catalog.groups import add_members, create_group, delete_group, remove_member
 from marketplace.catalog.intake import lock_content, sweep_packages
-from marketplace.catalog.models import AccessPolicy, CodeReview, Model, Terms, Verification, Version
+from marketplace.catalog.models import CodeReview, Model, Terms, Verification, Version
+from marketplace.catalog.reasons import required_reason, unusable
 from marketplace.catalog.registration import Registration, register
 from marketplace.catalog.standing import (
     OPEN_RUNS,
@@ -25,22 +31,29 @@ from marketplace.catalog.standing import (
     deprecate,
     locked_version,
     refresh_current,
-    required_reason,
     take_down,
-    unusable,
 )
 from marketplace.catalog.verification import verify, verify_next
+from marketplace.catalog.visibility import kind_of
 
 __all__ = [
     "Registration",
     "activate",
+    "add_members",
+    "allow",
+    "ask",
     "change_access",
     "change_terms",
     "choose_unexpired",
+    "create_group",
+    "decide",
+    "delete_group",
     "delist",
     "deprecate",
     "refresh_current",
     "register",
+    "remove",
+    "remove_member",
     "request_verification",
     "review_code",
     "set_calls_30d",
@@ -87,45 +100,12 @@ def change_terms(
 
 
 @transaction.atomic
-def change_access(
-    *,
-    model: Model,
-    public: bool,
-    auth_required: bool,
-    allow_list: Iterable[str],
-    reason: str,
-    changed_by: Wallet,
-) -> AccessPolicy:
-    """Puts a new access policy in force and keeps the old one. Raises ``Problem`` 422."""
-    try:
-        addresses = sorted({checksum_address(address) for address in allow_list})
-    except ValueError as error:
-        raise unusable(str(error)) from None
-    if not public and not auth_required:
-        raise unusable("A private model needs auth_required.")
-    if public and addresses:
-        raise unusable("A public model has no allow list.")
-    locked = Model.objects.select_for_update(no_key=True).get(pk=model.pk)
-    policy = AccessPolicy.objects.create(
-        model=locked,
-        public=public,
-        auth_required=auth_required,
-        allow_list=addresses,
-        reason=required_reason(reason),
-        changed_by=changed_by,
-    )
-    locked.public, locked.auth_required, locked.allow_list = public, auth_required, addresses
-    locked.save(update_fields=["public", "auth_required", "allow_list"])
-    return policy
-
-
-@transaction.atomic
 def review_code(*, version: Version, reviewer: Wallet, verdict: str, note: str = "") -> CodeReview:
     """Records a verdict on the version's bytes, wherever they are listed.
 
     Approval queues the verification of every pending version of these bytes; refusal delists those
-    that are live. Raises ``Problem`` 409 when the version ships no code, 403 for those who are not
-    staff and for one's own code.
+    that are live. Raises ``Problem`` 409 when the version ships no code, 403 for those whom the
+    table of authority does not let review it, and for one's own code.
     """
     if version.runtime != Version.Runtime.PYTHON:
         raise Problem(
@@ -137,24 +117,28 @@ def review_code(*, version: Version, reviewer: Wallet, verdict: str, note: str =
     if verdict not in CodeReview.Verdict.values:
         raise unusable(f"A verdict is one of {', '.join(CodeReview.Verdict.values)}.")
     # A registration of these bytes either sees this verdict or is seen by it.
-    lock_content(version.cid)
-    same = Version.objects.filter(cid=version.cid, runtime=Version.Runtime.PYTHON)
+    lock_content(version.content_cid)
+    same = Version.objects.filter(content_cid=version.content_cid, runtime=Version.Runtime.PYTHON)
     own = Q(published_by=reviewer) | Q(model__owner=reviewer)
-    if not reviewer.is_staff or same.filter(own).exists():
+    authority.require(
+        caller_of_wallet(reviewer.pk),
+        "code.review",
+        kind_of(version.model),
+        what="version with this name",
+    )
+    if same.filter(own).exists():
         raise Problem(
             "forbidden",
-            "Nobody reviews their own code."
-            if reviewer.is_staff
-            else f"{reviewer.pk} is not staff of this registry, and only staff review code.",
+            "Nobody reviews their own code.",
             status=403,
-            remedy="Ask another member of the staff.",
+            remedy="Ask another reviewer.",
         )
     # Models before versions, as everywhere, and in one order.
     names = sorted(set(same.values_list("model_id", flat=True)))
     list(Model.objects.select_for_update(no_key=True).filter(pk__in=names).order_by("pk"))
     found = list(same.select_for_update(no_key=True).order_by("id"))
     done = CodeReview.objects.create(
-        cid=version.cid, verdict=verdict, note=note.strip(), reviewer=reviewer
+        cid=version.content_cid, verdict=verdict, note=note.strip(), reviewer=reviewer
     )
     for each in found:
         if each.state == Version.State.PENDING:

@@ -16,20 +16,27 @@ from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 from django.db import connection
-from django.db.models import Case, QuerySet, When
+from django.db.models import BooleanField, Case, Q, QuerySet, Value, When
+from django.db.models.expressions import RawSQL
 from psycopg import AsyncConnection
 
+from inframind.identity.caller import Caller, insufficient_scope
 from inframind.lib import semver
+from inframind.lib.access import Kind, Role, model_kind
 from inframind.lib.problem import Problem, not_found
 from marketplace.catalog.models import Version
 from marketplace.catalog.ranking import best_first, unexpired
 from marketplace.catalog.tensorspec import Tensors
-from marketplace.catalog.visibility import may_see
+from marketplace.catalog.visibility import entries_for, may_see, names_successor
 
 _CONTRACTS_KEPT: Final = 1024
 # Stand in the compiled statements for what differs from call to call.
 _NAME, _NUMBER, _VIEWER = "\x01name", "\x01number", "\x01viewer"
 _NAMES: Final = re.compile(r"[a-z0-9-]{1,63}", re.ASCII)
+_LIST_FIRST: Final = """
+    WITH list AS MATERIALIZED (SELECT EXISTS ({alone}) OR EXISTS ({grouped}) AS has_viewer)
+    SELECT found.* FROM list LEFT JOIN LATERAL ({found}) AS found ON true
+"""
 _CONTRACT: Final = "SELECT manifest FROM catalog_version WHERE id = %s"
 
 
@@ -44,6 +51,8 @@ class Servable:
     owner: str
     auth_required: bool
     public: bool
+    restricted: bool
+    viewer_roles: frozenset[Role]  # what the one who asked is to the model
     fee_base_units: int
     input_schema: dict[str, Any]
     output_schema: dict[str, Any]
@@ -54,6 +63,13 @@ class Servable:
     sunset_at: datetime | None
     successor_number: str | None
     state: str
+
+    @property
+    def kind(self) -> Kind:
+        """What the authorisation table calls its model."""
+        return model_kind(
+            public=self.public, auth_required=self.auth_required, restricted=self.restricted
+        )
 
 
 @dataclass(frozen=True)
@@ -80,21 +96,25 @@ class _Found(NamedTuple):
     owner: str
     auth_required: bool
     public: bool
+    restricted: bool
     successor_number: str | None
     successor_name: str | None
     expired: bool
+    listed: bool
+    successor_told: bool
 
 
 _COLUMNS: Final = (
     "pk", "number", "cid", "runtime", "state", "state_reason", "fee_base_units", "expires_at",
     "deprecated_at", "sunset_at", "model__name", "model__owner_id", "model__auth_required",
-    "model__public", "successor__number", "successor__model_id", "expired",
+    "model__public", "model__restricted", "successor__number", "successor__model_id", "expired",
+    "listed", "successor_told",
 )  # fmt: skip
 _contracts: dict[UUID, Contract] = {}
 
 
-def servable(name: str, number: str | None, *, viewer: str | None) -> Servable:
-    """What a call of ``name`` (its current version, unless a number is given) needs.
+def servable(name: str, number: str | None, *, viewer: Caller | None) -> Servable:
+    """What a call of ``name`` (its current version, unless a number is given) needs, for reading.
 
     Raises ``Problem``: 404 unknown or not the viewer's to see, 410 expired by the database's clock
     or delisted, 409 ``not-active`` to the owner of a pending version.
@@ -106,45 +126,80 @@ def servable(name: str, number: str | None, *, viewer: str | None) -> Servable:
     if contract is None:
         versions = Version.objects.values_list("manifest", flat=True)
         contract = _keep(found.version_id, versions.get(pk=found.version_id))
-    return _servable(found, contract)
+    return _servable(found, contract, viewer)
 
 
 async def servable_on(
-    database: AsyncConnection, name: str, number: str | None, *, viewer: str | None
+    database: AsyncConnection, name: str, number: str | None, *, viewer: Caller | None
 ) -> Servable:
-    """As ``servable``, over an asynchronous connection."""
-    cursor = await database.execute(*_statement(name, number, viewer))
-    found = _callable(await cursor.fetchone(), name, number, viewer)
+    """As ``servable``, for calling, over an asynchronous connection.
+
+    With a token for its wallet's own models, whatever is not one of them is answered with a 403
+    ``insufficient-scope``, known or not.
+    """
+    try:
+        calling = viewer is not None and viewer.owned_only
+        cursor = await database.execute(*_statement(name, number, viewer, own=calling))
+        found = _callable(await cursor.fetchone(), name, number, viewer)
+    except Problem as problem:
+        if viewer is not None and viewer.owned_only and problem.status == 404:
+            raise insufficient_scope("invoke", name) from None
+        raise
     contract = _contracts.get(found.version_id)
     if contract is None:
         row = await (await database.execute(_CONTRACT, (found.version_id,))).fetchone()
         if row is None:
             raise unknown(name, number)
         contract = _keep(found.version_id, json.loads(row[0]))
-    return _servable(found, contract)
+    return _servable(found, contract, viewer)
 
 
-def _statement(name: str, number: str | None, viewer: str | None) -> tuple[Any, Sequence[Any]]:
+def _statement(
+    name: str, number: str | None, viewer: Caller | None, *, own: bool = False
+) -> tuple[Any, Sequence[Any]]:
     if _NAMES.fullmatch(name) is None:
         raise unknown(name, number)
-    given = {_NAME: name, _VIEWER: viewer}
+    if viewer is not None and not viewer.covers(name):
+        viewer = None
+    given = {_NAME: name, _VIEWER: viewer.address if viewer else None}
     if number is not None:
         given[_NUMBER] = normal_number(name, number)
-    sql, parameters = _compiled(by_number=number is not None, anonymous=viewer is None)
+    sql, parameters = _compiled(
+        by_number=number is not None,
+        anonymous=viewer is None,
+        owned_only=viewer is not None and viewer.owned_only,
+        own=own,
+    )
     return sql, [_filled(each, given) for each in parameters]
 
 
 @cache
-def _compiled(*, by_number: bool, anonymous: bool) -> tuple[str, tuple[Any, ...]]:
+def _compiled(
+    *, by_number: bool, anonymous: bool, owned_only: bool, own: bool
+) -> tuple[str, tuple[Any, ...]]:
     """Django takes ten times longer to write this statement than PostgreSQL to answer it."""
-    versions: QuerySet[Version] = Version.objects.filter(
-        may_see(None if anonymous else _VIEWER, "model__"), model=_NAME
-    )
+    viewer = None if anonymous else Caller(_VIEWER, owned_only=owned_only)
+    asks_list = viewer is not None and not owned_only
+    on_list = RawSQL("list.has_viewer", (), output_field=BooleanField())
+    reach = Q(model__owner=_VIEWER) if own else may_see(viewer, "model__", listed=Q(on_list))
+    versions: QuerySet[Version] = Version.objects.filter(reach, model=_NAME)
     # Where nothing can be called, the best of the rest says why.
     versions = versions.filter(number=_NUMBER) if by_number else best_first(versions)
-    rows = versions.annotate(expired=Case(When(unexpired(), then=False), default=True))
+    rows = versions.annotate(
+        expired=Case(When(unexpired(), then=False), default=True),
+        listed=on_list if asks_list else Value(False),
+        successor_told=Case(When(names_successor(viewer), then=True), default=False),
+    )
     sql, parameters = rows.values_list(*_COLUMNS)[:1].query.sql_with_params()
-    return sql, tuple(parameters)
+    if not asks_list:
+        return sql, tuple(parameters)
+    alone, grouped = (
+        query.order_by().values("pk").query.sql_with_params()
+        for query in entries_for(_VIEWER, _NAME)
+    )
+    # The list is looked into first and always, so that an unknown name costs as much time.
+    whole = _LIST_FIRST.format(alone=alone[0], grouped=grouped[0], found=sql)
+    return whole, (*alone[1], *grouped[1], *parameters)
 
 
 def _filled(parameter: Any, given: dict[str, Any]) -> Any:
@@ -153,13 +208,13 @@ def _filled(parameter: Any, given: dict[str, Any]) -> Any:
     return given.get(parameter, parameter) if isinstance(parameter, str) else parameter
 
 
-def _callable(row: Any, name: str, number: str | None, viewer: str | None) -> _Found:
-    if row is None:
+def _callable(row: Any, name: str, number: str | None, viewer: Caller | None) -> _Found:
+    if row is None or row[0] is None:
         raise unknown(name, number)
     found = _Found(*row)
     reference = f"{found.name}@{found.number}"
     if found.state == Version.State.PENDING:
-        if found.owner != viewer:
+        if viewer is None or not viewer.owns(found.owner, found.name):
             raise unknown(name, number)
         raise Problem(
             "not-active",
@@ -185,8 +240,8 @@ def _callable(row: Any, name: str, number: str | None, viewer: str | None) -> _F
     return found
 
 
-def _servable(found: _Found, contract: Contract) -> Servable:
-    successor = found.successor_number
+def _servable(found: _Found, contract: Contract, viewer: Caller | None) -> Servable:
+    successor = found.successor_number if found.successor_told else None
     if successor is not None and found.successor_name != found.name:
         successor = f"{found.successor_name}@{successor}"
     return Servable(
@@ -197,6 +252,8 @@ def _servable(found: _Found, contract: Contract) -> Servable:
         owner=found.owner,
         auth_required=found.auth_required,
         public=found.public,
+        restricted=found.restricted,
+        viewer_roles=_roles(found, viewer),
         fee_base_units=int(found.fee_base_units),
         input_schema=contract.input_schema,
         output_schema=contract.output_schema,
@@ -208,6 +265,14 @@ def _servable(found: _Found, contract: Contract) -> Servable:
         successor_number=successor,
         state=found.state,
     )
+
+
+def _roles(found: _Found, viewer: Caller | None) -> frozenset[Role]:
+    if viewer is None or not viewer.covers(found.name):
+        return frozenset()
+    if viewer.address == found.owner:
+        return frozenset({Role.OWNER})
+    return frozenset({Role.ALLOWED} if found.restricted and found.listed else ())
 
 
 def _keep(version_id: UUID, manifest: dict[str, Any]) -> Contract:
@@ -239,5 +304,21 @@ def unknown(name: str, number: str | None = None) -> Problem:
     """The one 404 for what does not exist and for what the viewer may not see."""
     what = f"{name[:80]}@{number[:80]}" if number else name[:80]
     return not_found(
-        f"model called {what}", "Look for it at /models; a private one needs its owner's leave."
+        f"model called {what}",
+        "Look for it at /models; if its owner gave you the name, ask them for access.",
+    )
+
+
+def well_formed(name: str) -> bool:
+    """Whether there can be a model of this name at all."""
+    return _NAMES.fullmatch(name) is not None
+
+
+def not_on_the_list(name: str) -> Problem:
+    """The 403 for a wallet that is not on the allow list of a model that everybody sees."""
+    return Problem(
+        "not-on-the-list",
+        f"{name} is called by invitation, and this wallet is not on its list.",
+        status=403,
+        remedy=f"Ask its owner: infra model access ask {name}, or the form on its page.",
     )

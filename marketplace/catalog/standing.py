@@ -14,6 +14,7 @@ from inframind.lib.problem import Problem
 from marketplace.catalog import lifecycle, signals
 from marketplace.catalog.models import Model, Verification, Version
 from marketplace.catalog.ranking import best_first, callable_now
+from marketplace.catalog.reasons import required_reason, unusable
 from marketplace.catalog.registration import replaced_versions
 
 OPEN_RUNS = (Verification.State.QUEUED, Verification.State.RUNNING)
@@ -40,17 +41,29 @@ def activate(*, version: Version) -> None:
 
 
 @transaction.atomic
-def deprecate(*, version: Version, successor: Version | None, sunset_at: datetime | None) -> None:
-    """Marks a live version as replaced; it stays callable. Raises ``Problem`` 409 or 422."""
+def deprecate(
+    *,
+    version: Version,
+    successor: Version | None,
+    sunset_at: datetime | None,
+    reason: str = "",
+) -> None:
+    """Marks a live version as replaced; it stays callable.
+
+    One that is deprecated keeps its time and gets this successor, sunset and reason. Raises
+    ``Problem`` 409 or 422.
+    """
     locked = locked_version(version)
     if successor is not None and successor.pk == locked.pk:
         raise unusable("A version does not succeed itself.")
-    _require_next(locked, Version.State.DEPRECATED)
-    locked.state = Version.State.DEPRECATED
-    locked.deprecated_at = Now()
+    if locked.state != Version.State.DEPRECATED:
+        _require_next(locked, Version.State.DEPRECATED)
+        locked.state = Version.State.DEPRECATED
+        locked.deprecated_at = Now()
     locked.sunset_at = sunset_at
     locked.successor = successor
-    locked.save(update_fields=["state", "deprecated_at", "sunset_at", "successor"])
+    locked.state_reason = reason.replace("\0", "").strip()[:200]
+    locked.save(update_fields=["state", "state_reason", "deprecated_at", "sunset_at", "successor"])
     choose_current(locked.model_id)
 
 
@@ -134,16 +147,3 @@ def _require_next(version: Version, state: str) -> None:
             f"{version} is {version.state} and cannot become {state}.",
             status=409,
         )
-
-
-def required_reason(text: str) -> str:
-    """The reason as it is kept. Raises ``Problem`` 422 when there is none."""
-    reason = text.strip()
-    if not reason:
-        raise unusable("A reason is needed; it stands in the history.")
-    return reason[:200]
-
-
-def unusable(detail: str) -> Problem:
-    """A refusal of arguments that make no sense."""
-    return Problem("invalid-request", detail, status=422)

@@ -10,21 +10,23 @@ from uuid import UUID
 from django.conf import settings
 from django.http import HttpResponse
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import extend_schema
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework import serializers
 from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.renderers import BaseRenderer, JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from inframind.identity.api import bearer_of_request
+from inframind.identity.api import bearer_of_request, refuse_token_in_url, require_caller
+from inframind.identity.authority import permitted
 from inframind.identity.caller import Caller
 from inframind.identity.queries import authenticate
 from inframind.lib.amounts import format_ifm, parse_ifm
 from inframind.lib.ids import new_uuid7
 from inframind.lib.problem import Problem, Violation
 from marketplace.catalog.queries import get_version, servable
-from marketplace.gateway import body, loop, pipeline, queries
+from marketplace.gateway import body, loop, pipeline, queries, usage
 from marketplace.gateway.models import Call
 
 # The pipeline keeps its own deadline; this only guards against its never coming back.
@@ -45,6 +47,33 @@ class AnyAccept(BaseContentNegotiation):
         return JSONRenderer(), "application/json"
 
 
+class FeesDocument(serializers.Serializer[Any]):
+    base_units = serializers.CharField(help_text="Exact integer, 10^18 to the IFM.")
+    text = serializers.CharField(help_text='Readable, like "0.25 IFM".')
+
+
+class TallyDocument(serializers.Serializer[Any]):
+    calls = serializers.IntegerField()
+    served = serializers.IntegerField()
+    fees = FeesDocument()
+
+
+class DayDocument(TallyDocument):
+    day = serializers.DateField()
+
+
+class UsedModelDocument(TallyDocument):
+    model = serializers.CharField()
+
+
+class UsageDocument(TallyDocument):
+    days = serializers.IntegerField()
+    since = serializers.DateField(help_text="The first day, UTC.")
+    by_day = DayDocument(many=True)
+    by_model = UsedModelDocument(many=True)
+
+
+@permitted(GET="model.see", POST="model.call")
 class InferenceView(APIView):
     """`POST` a document to a model; `GET` tells how."""
 
@@ -52,6 +81,11 @@ class InferenceView(APIView):
     # The pipeline authenticates: a view that held a database connection while it waits for the
     # loop would starve the calls it waits for.
     authentication_classes = []
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        """Whatever the method: a token in the address is refused."""
+        refuse_token_in_url(request.query_params)
+        super().initial(request, *args, **kwargs)
 
     @extend_schema(
         operation_id="inference_call",
@@ -88,9 +122,11 @@ class InferenceView(APIView):
     )
     def get(self, request: Request, reference: str) -> Response:
         bearer = bearer_of_request(request)
-        caller = authenticate(bearer) if bearer is not None else None
+        caller = None
+        if bearer is not None:
+            caller = authenticate(bearer, request.META.get("REMOTE_ADDR", ""))
         name, _, number = reference.partition("@")
-        found = servable(name, number or None, viewer=caller.address if caller else None)
+        found = servable(name, number or None, viewer=caller)
         return Response(
             {
                 "model": f"{found.name}@{found.number}",
@@ -104,6 +140,7 @@ class InferenceView(APIView):
         )
 
 
+@permitted(GET="model.see")
 class DiagnosticsView(APIView):
     """How a model has been doing, with sample sizes; null where there are too few."""
 
@@ -111,7 +148,7 @@ class DiagnosticsView(APIView):
     def get(self, request: Request, name: str) -> Response:
         caller = _caller(request)
         number = request.query_params.get("version")
-        version = get_version(name, number, viewer=caller.address if caller else None)
+        version = get_version(name, number, viewer=caller)
         found = queries.diagnostics(version.model_id, version.number if number else None)
         return Response(
             {
@@ -123,17 +160,50 @@ class DiagnosticsView(APIView):
         )
 
 
+@permitted(GET="receipt.read")
 class ReceiptView(APIView):
     """What came of one call."""
 
     @extend_schema(operation_id="receipts_retrieve", responses={200: OpenApiTypes.OBJECT})
     def get(self, request: Request, call_id: UUID) -> Response:
         caller = _caller(request)
-        viewer = caller.address if caller else None
-        return Response(as_document(queries.receipt(call_id, viewer=viewer), viewer=viewer))
+        return Response(as_document(queries.receipt(call_id, viewer=caller), viewer=caller))
 
 
-def as_document(call: Call, *, viewer: str | None) -> dict[str, Any]:
+@permitted(GET="usage.read")
+class UsageView(APIView):
+    """What the account has called and spent, per day (UTC) and per model."""
+
+    @extend_schema(
+        operation_id="account_usage",
+        parameters=[OpenApiParameter("days", int, description="1 to 366, today included.")],
+        responses=UsageDocument,
+    )
+    def get(self, request: Request) -> Response:
+        """Calls, how many were served, and fees; a token for named models sees those only."""
+        caller = require_caller(request, "read:usage")
+        text = request.query_params.get("days", "30")
+        if re.fullmatch(r"[0-9]{1,3}", text, re.ASCII) is None or not 1 <= int(text) <= 366:
+            raise Problem(
+                "invalid-request",
+                "The days of a usage report are a whole number from 1 to 366.",
+                status=422,
+                violations=(Violation("/days", "It is not a whole number from 1 to 366."),),
+                remedy="Ask with ?days=30.",
+            )
+        found = usage.usage_of(caller, days=int(text))
+        return Response(
+            {
+                "days": int(text),
+                "since": found.since,
+                **_tally(found.total),
+                "by_day": [{"day": day, **_tally(each)} for day, each in found.by_day],
+                "by_model": [{"model": name, **_tally(each)} for name, each in found.by_model],
+            }
+        )
+
+
+def as_document(call: Call, *, viewer: Caller | None) -> dict[str, Any]:
     """A receipt; who called is told to the caller and to the model's owner only."""
     document: dict[str, Any] = {
         "id": str(call.pk),
@@ -150,9 +220,20 @@ def as_document(call: Call, *, viewer: str | None) -> dict[str, Any]:
         "output_digest": call.output_digest or None,
         "created_at": call.created_at,
     }
-    if viewer is not None and viewer in (call.wallet_id, call.version.model.owner_id):
-        document["caller"] = call.wallet_id
+    owner = call.version.model.owner_id
+    if viewer is not None and viewer.covers(call.version.model_id):
+        told = (owner,) if viewer.owned_only else (owner, call.wallet_id)
+        if viewer.address in told:
+            document["caller"] = call.wallet_id
     return document
+
+
+def _tally(tally: usage.Tally) -> dict[str, Any]:
+    return {
+        "calls": tally.calls,
+        "served": tally.served,
+        "fees": _amount(tally.fees_base_units),
+    }
 
 
 def _amount(base_units: int) -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import dataclass
 from typing import Final
 
@@ -68,16 +67,3 @@ async def take(redis: Redis, *, policy: str, subject: str, limit: int) -> Allowa
         log.warning("rate limit not checked", reason=f"{type(error).__name__}: {error}")
         return Allowance(policy, limit, True, limit, 0)
     return Allowance(policy, limit, bool(allowed), int(remaining), int(wait_ms))
-
-
-def subject_of_address(address: str) -> str:
-    """Who an anonymous caller is: an IPv4 address, or the /64 that one IPv6 line has."""
-    try:
-        parsed = ipaddress.ip_address(address)
-    except ValueError:
-        return "unknown"
-    if isinstance(parsed, ipaddress.IPv6Address):
-        if parsed.ipv4_mapped is not None:
-            return str(parsed.ipv4_mapped)
-        return str(ipaddress.ip_network((parsed, 64), strict=False).network_address)
-    return str(parsed)

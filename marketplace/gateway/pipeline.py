@@ -17,7 +17,7 @@ from inframind.lib.amounts import format_ifm
 from inframind.lib.problem import Problem
 from marketplace.catalog.queries import Servable
 from marketplace.gateway import recorder, resources, stages
-from marketplace.gateway.stages import CallRequest, Context
+from marketplace.gateway.context import CallRequest, Context
 
 __all__ = ["STAGES", "CallAnswer", "CallRequest", "call"]
 
@@ -29,6 +29,7 @@ STAGES: Final[tuple[Stage, ...]] = (
     stages.limit,
     stages.resolve,
     stages.budget,
+    stages.hold,
     stages.read_input,
     stages.infer,
     stages.check_output,

@@ -12,6 +12,7 @@ from django.db import connection
 from django.db.models import Aggregate, Count, FloatField, Q, QuerySet
 from django.db.models.functions import TruncHour
 
+from inframind.identity.caller import Caller
 from inframind.lib.problem import not_found
 from marketplace.catalog.models import Version
 from marketplace.gateway.models import Call
@@ -147,14 +148,19 @@ def figures_for(names: Sequence[str]) -> dict[str, Figures]:
     return found
 
 
-def receipt(call_id: UUID, *, viewer: str | None) -> Call:
+def receipt(call_id: UUID, *, viewer: Caller | None) -> Call:
     """A call by its id, with version, model and node. Raises a 404 ``Problem``.
 
     Calls of a public model are seen by whoever has the id; of a private one by caller and owner.
     """
     allowed = Q(version__model__public=True)
     if viewer is not None:
-        allowed |= Q(wallet=viewer) | Q(version__model__owner=viewer)
+        theirs = Q(version__model__owner=viewer.address)
+        if not viewer.owned_only:
+            theirs |= Q(wallet=viewer.address)
+        if viewer.names is not None:
+            theirs &= Q(version__model__in=sorted(viewer.names))
+        allowed |= theirs
     call = (
         Call.objects.filter(allowed, pk=call_id)
         .select_related("version__model", "node", "wallet")

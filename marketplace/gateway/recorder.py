@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any, Final
 from uuid import UUID
 
@@ -10,6 +10,8 @@ import psycopg
 import structlog
 from psycopg_pool import PoolTimeout
 
+from inframind.identity import meters
+from inframind.identity.caller import Caller
 from inframind.lib.problem import Problem
 from marketplace.mesh.asyncdb import connection
 
@@ -33,7 +35,7 @@ _AGAIN: Final[Any] = {
 
 @dataclass(frozen=True)
 class Row:
-    """A ``gateway.models.Call`` to be; the database stamps its time."""
+    """A ``gateway.models.Call`` to be, ordered as ``_INSERT`` is; the database stamps its time."""
 
     call_id: UUID
     version_id: UUID
@@ -51,29 +53,25 @@ class Row:
     output_digest: str
 
 
-async def record(row: Row) -> None:
-    """Commits the row. Raises a 503 ``Problem``: what is not written down is not delivered."""
+async def record(row: Row, *, held_by: Caller | None = None) -> None:
+    """Commits the row, and with it what the call used of the limits it was held against.
+
+    Raises a 503 ``Problem``: what is not written down is not delivered.
+    """
     try:
         async with connection() as database:
-            await database.execute(
-                _INSERT,
-                (
+            if held_by is None:
+                await database.execute(_INSERT, astuple(row))
+                return
+            async with database.transaction():
+                await meters.settle_on(
+                    database,
+                    held_by,
                     row.call_id,
-                    row.version_id,
-                    row.wallet,
-                    row.token_id,
-                    row.node_id,
-                    row.node_name,
-                    row.outcome,
-                    row.problem_code,
-                    row.attempts,
-                    row.fee_base_units,
-                    row.latency_us,
-                    row.node_latency_us,
-                    row.input_digest,
-                    row.output_digest,
-                ),
-            )
+                    served=row.outcome == "served",
+                    fee_base_units=row.fee_base_units,
+                )
+                await database.execute(_INSERT, astuple(row))
     except (psycopg.Error, PoolTimeout) as error:
         log.exception("call not recorded", call=str(row.call_id), reason=type(error).__name__)
         raise Problem(

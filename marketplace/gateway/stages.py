@@ -8,28 +8,27 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from dataclasses import dataclass, field
 from typing import Any, Final
 from uuid import UUID
 
 import orjson
 from django.conf import settings
 
-from inframind.identity import queries
-from inframind.identity.caller import Caller
+from inframind.identity import meters, queries
+from inframind.identity.authority import admit, require
+from inframind.identity.limits import line_of
 from inframind.lib import canonical
 from inframind.lib.amounts import format_ifm
 from inframind.lib.problem import Problem, Violation
-from marketplace.catalog.queries import Servable, servable_on
+from marketplace.catalog.queries import not_on_the_list, servable_on
 from marketplace.catalog.schemas import validator_for
-from marketplace.catalog.tensorspec import TensorSpec
 from marketplace.gateway import body, limits, recorder
+from marketplace.gateway.context import Context
 from marketplace.gateway.models import Call
-from marketplace.gateway.resources import Resources
 from marketplace.mesh import client
 from marketplace.mesh.asyncdb import connection, in_thread
 from marketplace.mesh.routing import NoRoute, Route
-from marketplace.mesh.tensors import BadOutput, DocumentSpec, Tensor, decode, document_specs, encode
+from marketplace.mesh.tensors import BadOutput, Tensor, decode, encode
 
 MAX_ATTEMPTS: Final = 6
 # With nodes that do not even answer a connection, a caller is told within a second.
@@ -38,84 +37,12 @@ SEARCH_SECONDS: Final = 0.8
 SILENCE_SECONDS: Final = 1.5
 # Bodies above this are handled beside the loop, so that they hold up nobody else's call.
 HEAVY_BYTES: Final = 256 << 10
+# What a call may take beside its deadline, to be written down, until its hold counts as lost.
+HOLD_GRACE_SECONDS: Final = 30.0
 _RETRY_SECONDS: Final = 2
 _LOADING_RETRY_SECONDS: Final = 5
 
 Outcome = Call.Outcome
-
-
-@dataclass(frozen=True)
-class CallRequest:
-    """A call as a front hands it over.
-
-    ``bearer`` is the token that came with it, unchecked; ``caller`` is for fronts that know who
-    calls without one. Neither means anonymous.
-    """
-
-    call_id: UUID
-    name: str
-    number: str | None
-    body: bytes = field(repr=False)
-    budget_base_units: int | None
-    remote_address: str
-    deadline_seconds: float
-    bearer: str | None = field(default=None, repr=False)
-    caller: Caller | None = None
-
-
-@dataclass
-class Context:
-    """What is known of one call so far."""
-
-    request: CallRequest
-    resources: Resources
-    started: float = field(default_factory=time.perf_counter)
-    caller: Caller | None = None
-    allowance: limits.Allowance | None = None
-    servable: Servable | None = None
-    document: Any = None
-    tensors: list[Tensor] = field(default_factory=list)
-    answer_tensors: list[Tensor] = field(default_factory=list)
-    output: bytes = b""
-    input_digest: str = ""
-    output_digest: str = ""
-    route: Route | None = None
-    attempts: int = 0
-    admitted_seconds: float = 0.0
-    node_seconds: float = 0.0
-    latency_us: int = 0
-    outcome: Call.Outcome = Outcome.REFUSED
-
-    @property
-    def version(self) -> Servable:
-        """The version called; only after ``resolve``."""
-        if self.servable is None:
-            raise RuntimeError("The call has not been resolved yet.")
-        return self.servable
-
-    @property
-    def elapsed(self) -> float:
-        """Seconds since the call came in."""
-        return time.perf_counter() - self.started
-
-    @property
-    def remaining(self) -> float:
-        """Seconds until the deadline, never below a hundredth."""
-        return max(0.01, self.request.deadline_seconds - self.elapsed)
-
-    @property
-    def viewer(self) -> str | None:
-        return self.caller.address if self.caller else None
-
-    @property
-    def inputs(self) -> tuple[TensorSpec, ...] | tuple[DocumentSpec, ...]:
-        tensors = self.version.tensors
-        return tensors.inputs if tensors else document_specs()
-
-    @property
-    def outputs(self) -> tuple[TensorSpec, ...] | tuple[DocumentSpec, ...]:
-        tensors = self.version.tensors
-        return tensors.outputs if tensors else document_specs()
 
 
 async def authenticate(call: Context) -> None:
@@ -123,7 +50,9 @@ async def authenticate(call: Context) -> None:
     call.caller = call.request.caller
     if call.request.bearer is not None:
         async with connection() as database:
-            call.caller = await queries.authenticate_on(database, call.request.bearer)
+            call.caller = await queries.authenticate_on(
+                database, call.request.bearer, call.request.remote_address
+            )
 
 
 async def limit(call: Context) -> None:
@@ -132,7 +61,7 @@ async def limit(call: Context) -> None:
         policy, subject, per_minute = "wallet", call.viewer, settings.WALLET_CALLS_PER_MINUTE
     else:
         policy, per_minute = "anonymous", settings.ANONYMOUS_CALLS_PER_MINUTE
-        subject = limits.subject_of_address(call.request.remote_address)
+        subject = line_of(call.request.remote_address)
     call.allowance = await limits.take(
         call.resources.redis, policy=policy, subject=subject, limit=per_minute
     )
@@ -150,19 +79,23 @@ async def limit(call: Context) -> None:
 
 async def resolve(call: Context) -> None:
     """Finds the version and checks that the caller may call it. 401, 403, 404, 410."""
-    request = call.request
+    request, caller = call.request, call.caller
+    admit(caller, "model.call", name=request.name)
     async with connection() as database:
-        found = await servable_on(database, request.name, request.number, viewer=call.viewer)
-    if call.caller is None:
-        if found.auth_required:
-            raise queries.token_required(f"{found.name} is called with a token.")
-        if found.fee_base_units:
-            raise queries.token_required(
-                f"A call of {found.name} costs {format_ifm(found.fee_base_units)}: "
-                "a token says who pays."
-            )
-    else:
-        call.caller.require("invoke", found.name)
+        found = await servable_on(database, request.name, request.number, viewer=caller)
+    require(
+        caller,
+        "model.call",
+        found.kind,
+        roles=found.viewer_roles,
+        unless_signed_in=queries.token_required(f"{found.name} is called with a token."),
+        otherwise=not_on_the_list(found.name),
+    )
+    if caller is None and found.fee_base_units:
+        raise queries.token_required(
+            f"A call of {found.name} costs {format_ifm(found.fee_base_units)}: "
+            "a token says who pays."
+        )
     call.servable = found
 
 
@@ -177,6 +110,21 @@ async def budget(call: Context) -> None:
             remedy="Raise Inframind-Budget, or call another model.",
             extra={"price": {"base_units": str(fee), "text": format_ifm(fee)}},
         )
+
+
+async def hold(call: Context) -> None:
+    """Takes the call's place within the limits of its token and of that token's ancestors. 402."""
+    if call.caller is None or not call.caller.meters:
+        return
+    async with connection() as database:
+        await meters.hold_on(
+            database,
+            call.caller,
+            call.request.call_id,
+            call.version.fee_base_units,
+            call.request.deadline_seconds + HOLD_GRACE_SECONDS,
+        )
+    call.held = True
 
 
 async def read_input(call: Context) -> None:
@@ -268,7 +216,8 @@ async def record(call: Context, problem: Problem | None) -> None:
             node_latency_us=round(call.node_seconds * 1_000_000),
             input_digest=call.input_digest or _digest_of_bytes(call.request.body),
             output_digest=call.output_digest if served else "",
-        )
+        ),
+        held_by=caller if call.held else None,
     )
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from django.contrib import admin
 from django.http import HttpRequest
 
+from inframind.identity.admin_site import ReadOnly, Reasoned
 from marketplace.mesh.models import Node, NodeGrant, Pin, Placement, Probe
 
 
 @admin.register(Node)
-class NodeAdmin(admin.ModelAdmin[Node]):
+class NodeAdmin(Reasoned):
     list_display = ["name", "endpoint", "state", "trusted", "accepts_publisher_code", "probed_at"]
     list_filter = ["state", "trusted", "accepts_publisher_code"]
     search_fields = ["name", "endpoint", "operator__address"]
@@ -29,20 +30,15 @@ class NodeAdmin(admin.ModelAdmin[Node]):
 
 
 @admin.register(NodeGrant)
-class NodeGrantAdmin(admin.ModelAdmin[NodeGrant]):
+class NodeGrantAdmin(ReadOnly):
+    """Which node a model's owner named; only the owner decides it."""
+
     list_display = ["model", "node", "created_at"]
     list_select_related = ["model", "node"]
 
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        # The model's owner decides this.
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: NodeGrant | None = None) -> bool:
-        return False
-
 
 @admin.register(Placement)
-class PlacementAdmin(admin.ModelAdmin[Placement]):
+class PlacementAdmin(Reasoned):
     list_display = ["version", "node", "state", "reason", "ready_at"]
     list_filter = ["state", "node"]
     list_select_related = ["version", "node"]
@@ -53,20 +49,14 @@ class PlacementAdmin(admin.ModelAdmin[Placement]):
 
 
 @admin.register(Pin)
-class PinAdmin(admin.ModelAdmin[Pin]):
+class PinAdmin(Reasoned):
     list_display = ["model", "source", "reason", "created_at", "ends_at"]
     list_filter = ["source"]
     raw_id_fields = ["model"]
 
 
 @admin.register(Probe)
-class ProbeAdmin(admin.ModelAdmin[Probe]):
+class ProbeAdmin(ReadOnly):
     list_display = ["node", "version", "ok", "latency_us", "detail", "created_at"]
     list_filter = ["ok", "node"]
     list_select_related = ["version", "node"]
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Probe | None = None) -> bool:
-        return False

@@ -12,7 +12,10 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from inframind.identity.api import require_caller
+from inframind.identity.authority import permitted
+from inframind.identity.caller import Caller
 from inframind.identity.models import Wallet
+from marketplace.catalog.access import managed
 from marketplace.mesh import queries, services
 from marketplace.mesh.models import Node, Placement
 from marketplace.mesh.registration import NodeOffer, challenge_text
@@ -39,6 +42,7 @@ class NodeRequest(serializers.Serializer[Any]):
     isolation = serializers.CharField(max_length=200, default="", allow_blank=True)
 
 
+@permitted(GET="node.read", POST="node.register")
 class NodesView(APIView):
     """The nodes, and the way in for a new one."""
 
@@ -62,6 +66,7 @@ class NodesView(APIView):
         return Response(as_document(node, ()), status=201)
 
 
+@permitted(POST="node.register")
 class ChallengeView(APIView):
     """What an operator's wallet has to sign before a node joins."""
 
@@ -84,30 +89,35 @@ class ChallengeView(APIView):
         )
 
 
+@permitted(GET="model.manage")
 class NamedNodesView(APIView):
     """The nodes that a model's owner lets its private versions go to."""
 
     @extend_schema(operation_id="models_nodes_list", responses={200: dict})
     def get(self, request: Request, name: str) -> Response:
-        caller = require_caller(request, "manage", name)
-        model = services.owned(owner=caller.address, model_name=name)
+        model = managed(name, _caller(request))
         return Response({"nodes": queries.named_nodes(model)})
 
 
+@permitted(PUT="model.manage", DELETE="model.manage")
 class NamedNodeView(APIView):
     """One of them: `PUT` names it, `DELETE` takes that back."""
 
     @extend_schema(operation_id="models_nodes_name", request=None, responses={204: None})
     def put(self, request: Request, name: str, node: str) -> Response:
-        caller = require_caller(request, "manage", name)
-        services.name_node(owner=caller.address, model_name=name, node_name=node)
+        model = managed(name, _caller(request))
+        services.name_node(owner=model.owner_id, model_name=name, node_name=node)
         return Response(status=204)
 
     @extend_schema(operation_id="models_nodes_unname", responses={204: None})
     def delete(self, request: Request, name: str, node: str) -> Response:
-        caller = require_caller(request, "manage", name)
-        services.unname_node(owner=caller.address, model_name=name, node_name=node)
+        model = managed(name, _caller(request))
+        services.unname_node(owner=model.owner_id, model_name=name, node_name=node)
         return Response(status=204)
+
+
+def _caller(request: Request) -> Caller | None:
+    return request.auth if isinstance(request.auth, Caller) else None
 
 
 def as_document(node: Node, placements: Iterable[Placement]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from django.db.models import Case, Count, Q, When
 from django.db.models.functions import Now
 
 from inframind.storage.errors import StorageError
-from inframind.storage.store import get_store
+from marketplace.catalog import packages
 from marketplace.catalog.manifest import Manifest
 from marketplace.catalog.models import CodeReview, Version
 from marketplace.mesh import client, control, modelconfig
@@ -103,9 +103,15 @@ def wanted_of(version: Version) -> Wanted:
 
 
 def misplaced() -> list[int]:
-    """Ids of placements that the rules would refuse today: access, trust or a review changed."""
-    placements = Placement.objects.select_related("node", "version__model").defer(
-        "version__manifest", "version__readme", "version__files"
+    """Ids of placements that the rules would refuse today: access, trust or a review changed.
+
+    What a worker is just loading is left until it is there: a row removed before would leave the
+    package on the node, known to nobody.
+    """
+    placements = (
+        Placement.objects.exclude(state=Placement.State.LOADING, lease_expires_at__gt=Now())
+        .select_related("node", "version__model")
+        .defer("version__manifest", "version__readme", "version__files")
     )
     wanted = _wanted([placement.version for placement in placements])
     return [
@@ -116,8 +122,8 @@ def misplaced() -> list[int]:
 
 
 def _wanted(versions: Sequence[Version]) -> dict[UUID, Wanted]:
-    reviews = CodeReview.objects.filter(cid__in={version.cid for version in versions})
-    # The newest one of a CID comes last and stays.
+    reviews = CodeReview.objects.filter(cid__in={version.content_cid for version in versions})
+    # The newest one of a content comes last and stays.
     verdicts = dict(reviews.order_by("id").values_list("cid", "verdict"))
     named: dict[str, set[str]] = {}
     grants = NodeGrant.objects.filter(model__in={version.model_id for version in versions})
@@ -128,7 +134,7 @@ def _wanted(versions: Sequence[Version]) -> dict[UUID, Wanted]:
             runtime=version.runtime,
             public=version.model.public,
             owner=version.model.owner_id,
-            code_approved=verdicts.get(version.cid) == CodeReview.Verdict.APPROVED,
+            code_approved=verdicts.get(version.content_cid) == CodeReview.Verdict.APPROVED,
             named_nodes=frozenset(named.get(version.model_id, ())),
         )
         for version in versions
@@ -193,7 +199,7 @@ def _claim(version_id: UUID, node_id: UUID, *, again: bool) -> tuple[Placement, 
     _row(version_id, node_id)
     placement = (
         Placement.objects.select_for_update(of=("self",))
-        .select_related("node", "version__model")
+        .select_related("node", "version__model", "version__package_key")
         .annotate(held=Case(When(lease_expires_at__gt=Now(), then=True), default=False))
         .get(version_id=version_id, node_id=node_id)
     )
@@ -229,23 +235,23 @@ def _load(placement: Placement) -> None:
     if placement.ready_at is not None:
         # What is left of it there may be a model whose process died: only a fresh one is well.
         _unload_quietly(placement)
-    control.load(
-        address_of(node),
-        plan.triton_model,
-        config_json=plan.config_json,
-        files=list(_files(plan, version.cid)),
-        timeout_seconds=seconds,
-    )
+    with packages.opened(version) as package:
+        control.load(
+            address_of(node),
+            plan.triton_model,
+            config_json=plan.config_json,
+            files=list(_files(plan, package)),
+            timeout_seconds=seconds,
+        )
 
 
-def _files(plan: modelconfig.Plan, cid: str) -> Iterator[control.File]:
-    store = get_store()
+def _files(plan: modelconfig.Plan, package: packages.Opened) -> Iterator[control.File]:
     for node_path, program in plan.programs.items():
         yield control.File(node_path, iter([program.read_bytes()]))
     if plan.whole_package:
-        yield control.File("1/package.tar", store.export_tar(cid))
+        yield control.File("1/package.tar", package.export_tar())
     for node_path, package_path in plan.package_files.items():
-        yield control.File(node_path, store.open(cid, package_path))
+        yield control.File(node_path, package.open(package_path))
 
 
 def _finish(claim: _Claim, state: Placement.State, reason: str, duration_ms: int = 0) -> None:

@@ -16,7 +16,8 @@ from marketplace.mesh.asyncdb import connection, in_thread
 from marketplace.mesh.modelconfig import triton_name
 from marketplace.mesh.placing import ensure_placed
 
-ROUTES_FRESH_SECONDS: Final = 1.0
+# A model that turned private is off foreign nodes within a second.
+ROUTES_FRESH_SECONDS: Final = 0.5
 REST_SECONDS: Final = 2.0
 REST_MAX_SECONDS: Final = 20.0
 _LOOK_AGAIN_SECONDS: Final = 0.2

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import base64
+from typing import Final
 
-from cryptography.fernet import Fernet, InvalidToken
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from django.conf import settings
+
+from inframind.lib.wrapping import WrappedUnder, unwrap, wrap
+
+_PURPOSE: Final = "inframind mesh control secrets"
 
 
 class SecretUnreadable(Exception):
@@ -16,7 +17,7 @@ class SecretUnreadable(Exception):
 
 def seal(secret: str) -> bytes:
     """The encrypted form of a control secret; an empty one stays empty."""
-    return _cipher().encrypt(secret.encode()) if secret else b""
+    return wrap(secret, key=settings.SECRET_KEY, purpose=_PURPOSE) if secret else b""
 
 
 def unseal(sealed: bytes | memoryview) -> str:
@@ -24,16 +25,9 @@ def unseal(sealed: bytes | memoryview) -> str:
     if not sealed:
         return ""
     try:
-        return _cipher().decrypt(bytes(sealed)).decode()
-    except InvalidToken:
+        return unwrap(sealed, key=settings.SECRET_KEY, purpose=_PURPOSE)
+    except WrappedUnder:
         raise SecretUnreadable(
             "The node's control secret was stored under another SECRET_KEY. "
             "Register the node again, or restore the old SECRET_KEY."
         ) from None
-
-
-def _cipher() -> Fernet:
-    key = HKDF(
-        algorithm=hashes.SHA256(), length=32, salt=None, info=b"inframind mesh control secrets"
-    ).derive(settings.SECRET_KEY.encode())
-    return Fernet(base64.urlsafe_b64encode(key))

@@ -10,6 +10,7 @@ from django.db import transaction
 from django.db.models import F, Q
 from django.db.models.functions import Now
 
+from inframind.identity.caller import Caller
 from inframind.identity.models import Wallet
 from inframind.lib.problem import Problem, not_found
 from marketplace.catalog.models import Model, Verification, Version
@@ -101,7 +102,7 @@ def pin(*, model: Model, source: str, reason: str) -> Pin:
 def name_node(*, owner: str, model_name: str, node_name: str) -> NodeGrant:
     """Lets the owner's private versions go to a node. Raises ``Problem`` 403, 404."""
     model = owned(owner=owner, model_name=model_name)
-    node = Node.objects.filter(name=node_name).first()
+    node = Node.objects.filter(name=node_name.replace("\0", "")).first()
     if node is None:
         raise not_found(f"node called {node_name[:80]}")
     return NodeGrant.objects.get_or_create(model=model, node=node)[0]
@@ -111,12 +112,12 @@ def name_node(*, owner: str, model_name: str, node_name: str) -> NodeGrant:
 def unname_node(*, owner: str, model_name: str, node_name: str) -> None:
     """Takes that back; what is loaded there is unloaded. Raises ``Problem`` 403, 404."""
     model = owned(owner=owner, model_name=model_name)
-    NodeGrant.objects.filter(model=model, node__name=node_name).delete()
+    NodeGrant.objects.filter(model=model, node__name=node_name.replace("\0", "")).delete()
 
 
 def owned(*, owner: str, model_name: str) -> Model:
     """The model, if it is the wallet's. Raises ``Problem`` 403, 404."""
-    model = get_model(model_name, viewer=owner)
+    model = get_model(model_name, viewer=Caller(owner))
     if model.owner_id != owner:
         raise Problem(
             "not-yours",

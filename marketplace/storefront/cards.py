@@ -27,6 +27,7 @@ class Card:
     """What a card or a row shows. `calls` are per hour, oldest first."""
 
     name: str
+    public: bool
     url: str
     cid: str
     version: str
@@ -82,6 +83,7 @@ def _card(model: Model, version: Version, figures: Figures | None, now: datetime
     total = figures.calls_24h if figures is not None else 0
     return Card(
         name=model.name,
+        public=model.public,
         url=f"/models/{model.name}",
         cid=version.cid,
         version=version.number,

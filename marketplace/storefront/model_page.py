@@ -11,9 +11,11 @@ from django.conf import settings
 from django.http import HttpRequest
 from django.utils import timezone
 
+from inframind.lib.access import Role
 from marketplace.catalog import queries as catalog
 from marketplace.catalog.manifest import Manifest
 from marketplace.catalog.models import Badge, Check, Version
+from marketplace.catalog.visibility import roles_on
 from marketplace.gateway import queries as gateway
 from marketplace.gateway.queries import HourPoint
 from marketplace.mesh import queries as mesh
@@ -80,6 +82,12 @@ def _tab_url_of(version: Version, tab: str) -> str:
     """The same tab of another version; its number always stands in the address."""
     tabbed = {} if tab == "overview" else {"tab": tab}
     return f"/models/{version.model_id}?{urlencode({**tabbed, 'version': version.number})}"
+
+
+def _manage_tab(version: Version, tab: str) -> Tab:
+    query = "" if version.pk == version.model.current_id else f"?version={version.number}"
+    url = f"/models/{version.model_id}/manage{query}"
+    return Tab("manage", "Manage", url, tab == "manage", None)
 
 
 def tab_of(request: HttpRequest) -> str:
@@ -155,7 +163,8 @@ def _api(version: Version, request: HttpRequest, tried: Tried | None) -> dict[st
 
 def _seen_versions(version: Version, request: HttpRequest) -> list[Version]:
     """The versions that this reader may open: a pending one is its owner's alone."""
-    is_owner = viewer_of(request) == version.model.owner_id
+    viewer = viewer_of(request)
+    is_owner = viewer is not None and viewer.owns(version.model.owner_id, version.model_id)
     return [
         each
         for each in catalog.versions_of(version.model)
@@ -246,10 +255,15 @@ def _successor_words(version: Version) -> str:
 
 
 def model_context(
-    version: Version, request: HttpRequest, tried: Tried | None = None
+    version: Version, request: HttpRequest, tried: Tried | None = None, tab: str = ""
 ) -> dict[str, Any]:
-    """What `storefront/model.html` shows of a version: head, tabs, rail and the tab's own part."""
-    tab = "try-it" if tried is not None else tab_of(request)
+    """What `storefront/model.html` shows of a version: head, tabs, rail and the tab's own part.
+
+    ``tab`` names one that stands at an address of its own, whose view adds its part.
+    """
+    tab = tab or ("try-it" if tried is not None else tab_of(request))
+    viewer = viewer_of(request)
+    is_owner = Role.OWNER in roles_on(viewer, version.model)
     now = timezone.now()
     manifest = Manifest.model_validate(version.manifest)
     versions = _seen_versions(version, request)
@@ -265,10 +279,16 @@ def model_context(
                 len(versions) if key == "versions" else None,
             )
             for key, word in TABS.items()
-        ],
+        ]
+        + ([_manage_tab(version, tab)] if is_owner else []),
+        "is_owner": is_owner,
+        "invited": version.model.restricted and bool(roles_on(viewer, version.model)),
         "model": version.model,
         "version": version,
-        "switch": [(each, _tab_url_of(each, tab), each.pk == version.pk) for each in versions],
+        "switch": [
+            (each, _tab_url_of(each, tab if tab in TABS else "overview"), each.pk == version.pk)
+            for each in versions
+        ],
         "is_current": version.pk == version.model.current_id,
         "current_url": f"/models/{version.model_id}",
         "badges": badges_of(version, now=now),
@@ -285,5 +305,5 @@ def model_context(
         "package_url": f"/api/v1/models/{version.model_id}/versions/{version.number}/package",
         "try_url": page_url(version, "try-it"),
         **_call_parts(version, {}),
-        **_BUILDERS[tab](version, request, tried),
+        **(_BUILDERS[tab](version, request, tried) if tab in _BUILDERS else {}),
     }

@@ -4,35 +4,71 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import update_wrapper
-from typing import Concatenate, ParamSpec, cast
+from typing import Any, Concatenate, Final, ParamSpec, cast
 
+from django.core.paginator import Paginator
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
+from django.utils.cache import patch_vary_headers
 
+from inframind.identity.caller import Caller
+from inframind.identity.pages import problem_page, wants_part
+from inframind.identity.queries import caller_of_wallet
 from inframind.lib.problem import Problem
 
+ROWS_A_PAGE: Final = 50
 Parameters = ParamSpec("Parameters")
 View = Callable[Concatenate[HttpRequest, Parameters], HttpResponse]
 
-TEMPLATES = {403: "403.html", 404: "404.html", 503: "503.html"}
+
+def viewer_of(request: HttpRequest) -> Caller | None:
+    """The wallet that is signed in, if any."""
+    return caller_of_wallet(str(request.user.pk)) if request.user.is_authenticated else None
 
 
-def viewer_of(request: HttpRequest) -> str | None:
-    """The address of the wallet that is signed in, if any."""
-    return str(request.user.pk) if request.user.is_authenticated else None
-
-
-def problem_page(request: HttpRequest, problem: Problem) -> HttpResponse:
-    """The error page for a problem, with its status and headers."""
+def page_or_part(
+    request: HttpRequest, template: str, part: str, context: dict[str, Any], *, status: int = 200
+) -> HttpResponse:
+    """The whole page, or for an HTMX request the named part of the same template."""
+    is_part = wants_part(request)
     response = render(
         request,
-        TEMPLATES.get(problem.status, "fault.html"),
-        {"problem": problem, "request_id": request.META.get("REQUEST_ID", "")},
-        status=problem.status,
+        f"{template}#{part}" if is_part else template,
+        {**context, "is_part": is_part},
+        status=status,
     )
-    for name, value in problem.headers.items():
-        response.headers[name] = value
+    # Without it a browser's "back" could show the part as if it were the page.
+    patch_vary_headers(response, ["HX-Request"])
     return response
+
+
+def paged(request: HttpRequest, rows: QuerySet[Any]) -> dict[str, Any]:
+    """The rows of the page that ``?page=`` names, how many there are, and the ways to others."""
+    page = Paginator(rows, ROWS_A_PAGE).get_page(request.GET.get("page"))
+    query = request.GET.copy()
+
+    def address(number: int) -> str:
+        query["page"] = str(number)
+        return f"{request.path}?{query.urlencode()}"
+
+    return {
+        "rows": page.object_list,
+        "total": page.paginator.count,
+        "previous_url": address(page.number - 1) if page.has_previous() else "",
+        "position": f"Page {page.number} of {page.paginator.num_pages}",
+        "next_url": address(page.number + 1) if page.has_next() else "",
+    }
+
+
+def not_an_act() -> Problem:
+    """The refusal of a form that names nothing its page does."""
+    return Problem(
+        "invalid-request",
+        "This form asks for nothing that the page does.",
+        status=422,
+        remedy="Load the page again, and use one of its buttons.",
+    )
 
 
 def page_view(view: View[Parameters]) -> View[Parameters]:

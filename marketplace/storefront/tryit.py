@@ -13,18 +13,22 @@ from django.conf import settings
 from django.core.files.uploadedfile import UploadedFile
 from django.http import HttpRequest
 
+from inframind.identity.authority import admit, require
 from inframind.identity.caller import Caller
-from inframind.identity.queries import authenticate
+from inframind.identity.queries import authenticate, token_required
 from inframind.lib.amounts import parse_ifm
 from inframind.lib.ids import new_uuid7
 from inframind.lib.problem import Problem
 from marketplace.catalog.models import Version
+from marketplace.catalog.serving import not_on_the_list
+from marketplace.catalog.visibility import kind_of, roles_on
 from marketplace.gateway import loop, pipeline
+from marketplace.storefront.pages import viewer_of
 from marketplace.storefront.readable import readable_json
 from marketplace.storefront.schema_form import Field, read_form, with_violations
 
 GRACE_SECONDS = 5
-SIGN_REMEDY = "Paste a token that may call models into the field."
+SIGN_REMEDY = "Sign in, or paste a token that may call models into the field."
 
 
 @dataclass(frozen=True)
@@ -131,6 +135,20 @@ def _call(version: Version, body: bytes, caller: Caller | None, remote_address: 
     )
 
 
+def _require_leave(caller: Caller | None, version: Version) -> None:
+    """Says who may not call at all before anybody mends a form for it. Raises ``Problem``."""
+    name = version.model_id
+    admit(caller, "model.call", name=name)
+    require(
+        caller,
+        "model.call",
+        kind_of(version.model),
+        roles=roles_on(caller, version.model),
+        unless_signed_in=token_required(f"{name} is called with a token."),
+        otherwise=not_on_the_list(name),
+    )
+
+
 def try_version(version: Version, blank: Sequence[Field], request: HttpRequest) -> Tried:
     """Make the call that the posted form says.
 
@@ -143,14 +161,16 @@ def try_version(version: Version, blank: Sequence[Field], request: HttpRequest) 
         if isinstance(upload, UploadedFile)
     }
     document, fields = read_form(blank, request.POST.dict(), files)
-    if any(field.error for field in fields):
-        return Tried(fields, document, None)
     token = request.POST.get("token", "").strip()
+    address = str(request.META.get("REMOTE_ADDR", ""))
     started = time.perf_counter()
     try:
-        caller = authenticate(token) if token else None
+        caller = authenticate(token, address) if token else viewer_of(request)
+        _require_leave(caller, version)
+        if any(field.error for field in fields):
+            return Tried(fields, document, None)
         body = json.dumps(document, ensure_ascii=False).encode("utf-8", "surrogatepass")
-        answer = _call(version, body, caller, request.META.get("REMOTE_ADDR", ""))
+        answer = _call(version, body, caller, address)
     except Problem as problem:
         elapsed_ms = (time.perf_counter() - started) * 1000
         answer = _from_problem(problem.as_document(), problem.status, elapsed_ms, "")

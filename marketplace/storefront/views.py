@@ -10,9 +10,10 @@ from django.conf import settings
 from django.core.files.uploadedfile import UploadedFile
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
-from django.utils.cache import patch_vary_headers
 from django.views.decorators.http import require_http_methods, require_safe
 
+from inframind.identity import authority
+from inframind.identity.authority import permitted
 from inframind.identity.models import Wallet
 from inframind.identity.queries import authenticate, token_required
 from inframind.lib.problem import Problem
@@ -24,7 +25,7 @@ from marketplace.mesh.services import HOUSE_OPERATOR
 from marketplace.storefront import listing
 from marketplace.storefront.cards import Card, cards_of, cards_of_lists
 from marketplace.storefront.model_page import blank_form, model_context
-from marketplace.storefront.pages import page_view, viewer_of
+from marketplace.storefront.pages import page_or_part, page_view, viewer_of
 from marketplace.storefront.shelves import Shelf, source
 from marketplace.storefront.tryit import try_version
 
@@ -52,19 +53,8 @@ examples:
     output: {summary: "Nodes run models."}
 pricing:
   per_request_fee: 0.25 IFM
+# access: {public: false}  # private: only you and whom you let in
 """
-
-
-def _part(
-    request: HttpRequest, template: str, part: str, context: dict[str, Any], *, status: int = 200
-) -> HttpResponse:
-    """The whole page, or for an HTMX request the named part of the same template."""
-    wants_part = getattr(request, "htmx", False) and not request.htmx.history_restore_request  # type: ignore[attr-defined]
-    name = f"{template}#{part}" if wants_part else template
-    response = render(request, name, {**context, "is_part": bool(wants_part)}, status=status)
-    # Without it a browser's "back" could show the part as if it were the page.
-    patch_vary_headers(response, ["HX-Request"])
-    return response
 
 
 def _shelves(shelves: Sequence[Shelf]) -> list[tuple[Shelf, tuple[Card, ...]]]:
@@ -72,6 +62,7 @@ def _shelves(shelves: Sequence[Shelf]) -> list[tuple[Shelf, tuple[Card, ...]]]:
     return list(zip(shelves, cards, strict=True))
 
 
+@permitted(GET="site.read")
 @require_safe
 @page_view
 def home(request: HttpRequest) -> HttpResponse:
@@ -103,6 +94,7 @@ def home(request: HttpRequest) -> HttpResponse:
     )
 
 
+@permitted(GET="site.read")
 @require_safe
 @page_view
 def models(request: HttpRequest) -> HttpResponse:
@@ -132,9 +124,10 @@ def models(request: HttpRequest) -> HttpResponse:
         "position": f"Page {page.page} of {page.pages}",
         "next_url": listing.page_address(query, page.page + 1) if page.page < page.pages else "",
     }
-    return _part(request, "storefront/models.html", "browse", context)
+    return page_or_part(request, "storefront/models.html", "browse", context)
 
 
+@permitted(GET="site.read")
 @require_safe
 @page_view
 def featured(request: HttpRequest) -> HttpResponse:
@@ -142,6 +135,7 @@ def featured(request: HttpRequest) -> HttpResponse:
     return render(request, "storefront/featured.html", {"shelves": _shelves(source().featured())})
 
 
+@permitted(GET="site.read")
 @require_safe
 @page_view
 def collection(request: HttpRequest, slug: str) -> HttpResponse:
@@ -154,6 +148,7 @@ def collection(request: HttpRequest, slug: str) -> HttpResponse:
     return render(request, "storefront/collection.html", {"shelf": shelf, "placed": placed})
 
 
+@permitted(GET="model.see", POST="model.call")
 @require_http_methods(["GET", "HEAD", "POST"])
 @page_view
 def model(request: HttpRequest, name: str) -> HttpResponse:
@@ -161,26 +156,34 @@ def model(request: HttpRequest, name: str) -> HttpResponse:
     number = request.GET.get("version") or None
     version = catalog.get_version(name, number, viewer=viewer_of(request))
     if request.method != "POST":
-        return _part(request, "storefront/model.html", "body", model_context(version, request))
+        return page_or_part(
+            request, "storefront/model.html", "body", model_context(version, request)
+        )
     tried = try_version(version, blank_form(version), request)
     context = model_context(version, request, tried)
-    return _part(request, "storefront/model.html", "body", context)
+    # A refusal for want of leave has its status on a page of its own; in a part that a script
+    # asked for it is content, as the model's own answers are, and no error in a console.
+    refused = tried.answer is not None and bool(tried.answer.token_error)
+    status = tried.answer.status if tried.answer and refused and not request.htmx else 200  # type: ignore[attr-defined]
+    return page_or_part(request, "storefront/model.html", "body", context, status=status)
 
 
+@permitted(GET="site.read", POST="model.register")
 @require_http_methods(["GET", "HEAD", "POST"])
 @page_view
 def publish(request: HttpRequest) -> HttpResponse:
     """How to publish, and a form for a package."""
     context: dict[str, Any] = {"sample_manifest": SAMPLE_MANIFEST}
     if request.method != "POST":
-        return _part(request, "storefront/publish.html", "form", context)
+        return page_or_part(request, "storefront/publish.html", "form", context)
     status = 200
     try:
         token = request.POST.get("token", "").strip()
-        if not token:
-            raise token_required("Publishing needs a token.")
-        caller = authenticate(token)
-        caller.require("publish")
+        address = str(request.META.get("REMOTE_ADDR", ""))
+        caller = authenticate(token, address) if token else viewer_of(request)
+        if caller is None:
+            raise token_required("Publishing needs a wallet: sign in, or paste a token.")
+        authority.admit(caller, "model.register")
         upload = request.FILES.get("package")
         if not isinstance(upload, UploadedFile) or upload.file is None:
             raise Problem(
@@ -199,9 +202,10 @@ def publish(request: HttpRequest) -> HttpResponse:
         status = problem.status
         context["problem"] = problem
         context["is_token_problem"] = problem.status in (401, 403)
-    return _part(request, "storefront/publish.html", "form", context, status=status)
+    return page_or_part(request, "storefront/publish.html", "form", context, status=status)
 
 
+@permitted(GET="node.read")
 @require_safe
 @page_view
 def nodes(request: HttpRequest) -> HttpResponse:
@@ -211,6 +215,7 @@ def nodes(request: HttpRequest) -> HttpResponse:
     )
 
 
+@permitted(GET="receipt.read")
 @require_safe
 @page_view
 def receipt(request: HttpRequest, call_id: UUID) -> HttpResponse:

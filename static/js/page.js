@@ -120,6 +120,21 @@ document.addEventListener("htmx:pushedIntoHistory", () => {
   }
 });
 
+/* A swapped part takes away the link or button that asked for it. The reader goes on at what was
+   made, at the first field that was refused, or at the heading. */
+document.addEventListener("htmx:afterSettle", (event) => {
+  if (document.activeElement && document.activeElement !== document.body) return;
+  const part = event.detail.target;
+  const refused = part.querySelector('[aria-invalid="true"]');
+  const place =
+    part.querySelector(".panel-made") ||
+    (refused && refused.matches("fieldset") ? refused.querySelector("input") : refused) ||
+    part.querySelector("h1");
+  if (!place) return;
+  if (place.matches("h1, section")) place.tabIndex = -1;
+  place.focus();
+});
+
 /* On a narrow screen the tabs scroll sideways: the current one is brought into view. */
 function showTab() {
   const row = document.querySelector(".tabs");

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -120,3 +123,24 @@ def test_a_body_above_the_limit_is_refused_while_it_comes_in() -> None:
 def test_only_the_ways_for_packages_take_more() -> None:
     start, _ = ask("/publish", b"x" * 11, DATA_UPLOAD_MAX_MEMORY_SIZE=10, CALL_BODY_MAX_BYTES=9)
     assert start["status"] == 404  # it was read whole, and this test has no such page
+
+
+def test_the_access_log_masks_a_token_that_stood_in_an_address() -> None:
+    token = "infra_" + "0aZ" * 20
+    code = (
+        "import logging, logging.config, uvicorn.config\n"
+        # As uvicorn does: its own logging first, then the application.
+        "logging.config.dictConfig(uvicorn.config.LOGGING_CONFIG)\n"
+        "import inframind.asgi\n"
+        "log = logging.getLogger('uvicorn.access')\n"
+        f"seen = ('192.0.2.7:5', 'GET', '/?token={token}', '1.1', 401)\n"
+        "log.info('%s - \"%s %s HTTP/%s\" %d', *seen)\n"
+        "logging.getLogger('uvicorn.error').info('up')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    lines = [json.loads(line) for line in done.stderr.splitlines()]
+    assert [each["event"] for each in lines] == [
+        '192.0.2.7:5 - "GET /?token=[token] HTTP/1.1" 401',
+        "up",
+    ]
+    assert token not in done.stdout + done.stderr

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from inframind.lib.access import as_markdown
 from marketplace.catalog.manifest import manifest_json_schema
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -45,3 +46,7 @@ def test_every_make_target_in_the_documents_exists() -> None:
         for name in re.findall(r"\bmake ([a-z]+)\b", document.read_text())
     }
     assert named - targets - {"them"} == set()
+
+
+def test_the_table_of_authorisation_is_the_one_in_the_code() -> None:
+    assert as_markdown() in (ROOT / "docs" / "authorisation.md").read_text()

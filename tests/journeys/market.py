@@ -105,7 +105,10 @@ class Market:
             "PATH": os.environ["PATH"],
             "PYTHONPATH": str(ROOT),
             "INFRA_URL": self.url,
-            "XDG_CONFIG_HOME": str(Path(self.folder) / "no-config"),
+            **{
+                f"XDG_{each}_HOME": f"{self.folder}/no-files"
+                for each in ("CONFIG", "DATA", "STATE")
+            },
             **({"INFRA_TOKEN": token} if token else {}),
         }
         return _run([sys.executable, "-m", "inframind.cli", *arguments], env=env, cwd=home or ROOT)
@@ -199,6 +202,7 @@ class Market:
             "SITE_URL": url,
             "LOAD_DEADLINE_SECONDS": "30",
             "ANONYMOUS_CALLS_PER_MINUTE": "6000",
+            "SIGN_INS_PER_MINUTE": "6000",
             "PYTHONWARNINGS": "",
         }
         lifeline = os.open(run / "lifeline", os.O_RDONLY | os.O_NONBLOCK)

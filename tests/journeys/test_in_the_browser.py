@@ -48,7 +48,9 @@ def open_page(browser: Browser, market: Market) -> Iterator[Open]:
     errors: list[str] = []
 
     def hear(message: ConsoleMessage) -> None:
-        if message.type in {"error", "warning"}:
+        # A form that is refused is a page of its own, which the browser reports besides.
+        refused = "the server responded with a status of 401" in message.text
+        if message.type in {"error", "warning"} and not refused:
             errors.append(f"{message.text} ({message.location})")
 
     def miss(request: Request) -> None:

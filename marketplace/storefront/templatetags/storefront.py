@@ -105,13 +105,17 @@ def shorten(value: str, keep: int = 6) -> str:
 
 
 def age_words(moment: datetime.datetime, now: datetime.datetime) -> str:
-    """The distance in words, largest unit only: `4 min ago`, `in 3 d`."""
+    """The distance in words, largest unit only: `4 min ago`, `in 3 d`.
+
+    What is past is rounded down, what comes to the nearest unit: a fresh 24 h reads `in 24 h`.
+    """
     seconds = (now - moment).total_seconds()
     distance = abs(seconds)
     for size, word in ((86_400 * 365, "y"), (86_400, "d"), (3_600, "h"), (60, "min")):
         if distance >= size:
-            count = int(distance // size)
-            return f"{count} {word} ago" if seconds > 0 else f"in {count} {word}"
+            if seconds > 0:
+                return f"{int(distance // size)} {word} ago"
+            return f"in {int(distance / size + 0.5)} {word}"
     return "just now" if seconds >= 0 else "in under 1 min"
 
 

@@ -122,7 +122,7 @@ def test_what_goes_private_leaves_before_the_next_count() -> None:
     model = listed("quiet", stability="alpha")
     services.refresh()
     assert names("experimental") == ["quiet"]
-    Model.objects.filter(pk=model.pk).update(public=False, auth_required=True)
+    Model.objects.filter(pk=model.pk).update(public=False, auth_required=True, restricted=True)
     assert names("experimental") == []
     assert queries.shelf("experimental").total == 0
 

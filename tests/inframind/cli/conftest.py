@@ -11,10 +11,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.core.cache import cache
+from eth_account import Account
+from pytest_django.fixtures import Settings
+from pytest_django.live_server_helper import LiveServer
 
 from inframind.cli.main import main
 
 TOKEN = "infra_" + "a" * 60
+ENVIRONMENT = (
+    "INFRA_URL",
+    "INFRA_TOKEN",
+    "INFRA_PRIVATE_KEY",
+    "INFRA_PASSWORD_FILE",
+    "INFRA_NODE_SECRET",
+)
 
 
 @dataclass
@@ -96,9 +107,10 @@ def server() -> Iterator[PlayedServer]:
 @pytest.fixture(autouse=True)
 def own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No test sees the settings of whoever runs it."""
-    for name in ("INFRA_URL", "INFRA_TOKEN"):
+    for name in ENVIRONMENT:
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    for name, folder in (("CONFIG", "config"), ("STATE", "state"), ("DATA", "data")):
+        monkeypatch.setenv(f"XDG_{name}_HOME", str(tmp_path / folder))
     monkeypatch.chdir(tmp_path)
 
 
@@ -123,3 +135,31 @@ def infra(capsys: pytest.CaptureFixture[str]) -> Infra:
         return Outcome(status, captured.out, captured.err)
 
     return run
+
+
+KEY = "0x" + "4c" * 32
+OTHER_KEY = "0x" + "5d" * 32
+ADDRESS = str(Account.from_key(KEY).address)
+OTHER = str(Account.from_key(OTHER_KEY).address)
+
+
+@pytest.fixture
+def at_live_server(
+    live_server: LiveServer, monkeypatch: pytest.MonkeyPatch, settings: Settings, tmp_path: Path
+) -> str:
+    """The real application under its own address, and a wallet to sign in with; its URL."""
+    settings.SITE_URL = live_server.url
+    settings.STORE_DIR = tmp_path / "store"
+    settings.SIGN_INS_PER_MINUTE = 1000
+    cache.clear()
+    monkeypatch.setenv("INFRA_URL", live_server.url)
+    monkeypatch.setenv("INFRA_PRIVATE_KEY", KEY)
+    return str(live_server.url)
+
+
+@pytest.fixture
+def signed_in(at_live_server: str, infra: Infra) -> str:
+    """The wallet is signed in at the real application; its URL."""
+    outcome = infra("login")
+    assert outcome.status == 0, outcome.stderr
+    return at_live_server

@@ -7,8 +7,6 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from pytest_django.fixtures import Settings
-from pytest_django.live_server_helper import LiveServer
 
 from inframind.cli.packing import scan
 from inframind.identity.models import Wallet
@@ -75,11 +73,7 @@ def package(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def signed_in(
-    live_server: LiveServer, monkeypatch: pytest.MonkeyPatch, settings: Settings, tmp_path: Path
-) -> None:
-    settings.STORE_DIR = tmp_path / "store"
-    monkeypatch.setenv("INFRA_URL", live_server.url)
+def publishing(at_live_server: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("INFRA_TOKEN", token_of(OWNER))
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from inframind.cli import listing
 from inframind.cli.packing import scan
 from tests.inframind.cli.conftest import TOKEN, Answer, Infra, PlayedServer
 
@@ -247,6 +248,44 @@ def test_list_asks_page_after_page_up_to_the_limit(infra: Infra, registry: Playe
 def test_nothing_found_is_told_on_stderr(infra: Infra, registry: PlayedServer) -> None:
     registry.on("GET", BASE, as_json({"results": [], "next": None}))
     assert (infra("model", "list").stdout, infra("model", "list", "--json").stdout) == ("", "[]\n")
+
+
+def test_a_node_of_the_marketplace_itself_says_so_and_its_models_stand_in_line(
+    infra: Infra, registry: PlayedServer
+) -> None:
+    node = {
+        "name": "node-a", "state": "ready", "state_reason": "", "operator": "0x" + "0" * 40,
+        "trusted": True, "backends": ["onnx"], "capacity": 8, "gpu_count": 0,
+        "privacy_runtimes": [], "isolation": "", "probed_at": "2026-11-24T10:00:00.123456Z",
+        "models": [
+            {"version": "a-v1@1.0.0", "state": "ready"},
+            {"version": "b-v1@1.0.0", "state": "ready"},
+        ],
+    }  # fmt: skip
+    registry.on("GET", "/api/v1/nodes", as_json({"nodes": [node]}))
+    assert infra("node", "list").stdout == "node-a\tready\t8\t0\t2\tthis marketplace\n"
+    rows = infra("node", "status", "node-a").stdout.splitlines()
+    assert "Operator    this marketplace" in rows
+    assert rows[-3:] == [
+        "Last probe  2026-11-24T10:00:00Z",
+        "Model       a-v1@1.0.0 (ready)",
+        "Model       b-v1@1.0.0 (ready)",
+    ]
+
+
+def test_with_json_what_is_to_be_known_stands_in_the_result(
+    infra: Infra, registry: PlayedServer, package: Path
+) -> None:
+    (package / ".hidden").write_text("left out")
+    outcome = infra("register", "--model", "echo", "--no-wait", "--json")
+    assert (outcome.status, outcome.stderr) == (0, "")
+    assert json.loads(outcome.stdout)["notices"] == ["Left out: .hidden", "Mind this."]
+
+
+@pytest.mark.parametrize(("calls", "words"), [(0, "0 calls"), (1, "1 call"), (2, "2 calls")])
+def test_calls_are_counted_in_their_number(calls: int, words: str) -> None:
+    window = {"label": "24 h", "calls": calls, "success_rate": None}
+    assert listing.figures({"windows": [window]}) == [f"  24 h  · {words} · not enough data"]
 
 
 def test_show_tells_how_to_call(infra: Infra, registry: PlayedServer) -> None:

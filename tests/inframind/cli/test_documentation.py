@@ -33,7 +33,7 @@ def commands() -> dict[str, TyperCommand]:
 
 
 def sections() -> dict[str, str]:
-    parts = re.split(r"^## `(infra [^`]+)`$", TEXT, flags=re.MULTILINE)
+    parts = re.split(r"^### `(infra [^`]+)`$", TEXT, flags=re.MULTILINE)
     return dict(zip(parts[1::2], parts[2::2], strict=True))
 
 
@@ -76,14 +76,30 @@ def example_lines() -> list[str]:
 @pytest.mark.parametrize("line", example_lines())
 def test_every_example_is_a_command_line_that_parses(line: str) -> None:
     words = shlex.split(line)
-    command = commands()[f"infra {words[0]}" if words[0] != "model" else f"infra model {words[1]}"]
-    rest = words[1:] if words[0] != "model" else words[2:]
+    length = max(n for n in range(len(words) + 1) if " ".join(["infra", *words[:n]]) in commands())
+    command, rest = commands()[" ".join(["infra", *words[:length]])], words[length:]
     with command.make_context("infra", rest) as context:
         assert context.args == []
 
 
 def test_every_command_has_an_example() -> None:
-    assert [words for words, section in sections().items() if f"\n{words} " not in section] == []
+    without = [
+        words for words, text in sections().items() if not re.search(rf"\n{words}[ \n]", text)
+    ]
+    assert without == []
+
+
+def test_the_groups_of_the_help_are_those_of_the_document() -> None:
+    root = typer.main.get_command(app)
+    assert isinstance(root, TyperGroup)
+    panels = {name: getattr(each, "rich_help_panel", "") for name, each in root.commands.items()}
+    parts = re.split(r"^## (Account|Models|Calling|Nodes)$", TEXT, flags=re.MULTILINE)
+    told = {
+        words.split(" ")[1]: panel
+        for panel, text in zip(parts[1::2], parts[2::2], strict=True)
+        for words in re.findall(r"^### `(infra [^`]+)`$", text, flags=re.MULTILINE)
+    }
+    assert told == panels
 
 
 @pytest.mark.parametrize("status", [0, 1, 2, 4, 130])

@@ -77,7 +77,9 @@ def test_the_config_file_names_the_server_and_the_environment_wins(
     assert infra("call", "--model", "m", "a=1").status == 1
 
 
-@pytest.mark.parametrize("text", ["url = ", "url = 7", 'url = "ftp://a"', 'url = "http://"'])
+@pytest.mark.parametrize(
+    "text", ["url = ", "url = 7", 'url = "ftp://a"', 'url = "http://"', "keystore = 7", 'uri = "x"']
+)
 def test_a_config_file_that_cannot_be_used_is_named(
     infra: Infra, tmp_path: Path, text: str
 ) -> None:
@@ -87,6 +89,28 @@ def test_a_config_file_that_cannot_be_used_is_named(
     outcome = infra("model", "list")
     assert outcome.status == 2
     assert str(config) in outcome.stderr
+
+
+def test_an_unknown_key_of_the_config_file_is_told_with_the_known_ones(
+    infra: Infra, tmp_path: Path
+) -> None:
+    config = tmp_path / "config" / "infra" / "config.toml"
+    config.parent.mkdir(parents=True)
+    config.write_text('token = "infra_secret"')
+    outcome = infra("model", "list")
+    assert outcome.stderr.splitlines() == [
+        f"Error: {config} sets 'token', which is unknown.",
+        "Known are: url, keystore.",
+    ]
+
+
+@pytest.mark.parametrize("option", ["sort", "whoami"])
+@pytest.mark.parametrize("secret", [TOKEN, "0x" + "1f" * 32])
+def test_a_secret_typed_by_mistake_is_not_shown(infra: Infra, option: str, secret: str) -> None:
+    arguments = ["whoami", secret] if option == "whoami" else ["model", "list", "--sort", secret]
+    outcome = infra(*arguments)
+    assert outcome.status == 2
+    assert secret not in outcome.stdout + outcome.stderr
 
 
 @pytest.mark.parametrize(
@@ -128,14 +152,16 @@ def test_with_json_a_problem_stays_the_servers_document(
     [
         ("not-found", 404, "infra model list"),
         ("token-required", 401, "export INFRA_TOKEN="),
-        ("invalid-token", 401, "export INFRA_TOKEN"),
+        ("invalid-token", 401, "infra login"),
+        ("insufficient-scope", 403, "unset INFRA_TOKEN"),
         ("over-budget", 402, "--budget"),
     ],
 )
 def test_a_remedy_is_told_in_the_words_of_the_command_line(
     infra: Infra, at_server: PlayedServer, code: str, status: int, words: str
 ) -> None:
-    answer = problem(status, violations=[], type=f"/problems/{code}", remedy="Send a header.")
+    changes = {"type": f"/problems/{code}", "detail": "There is no model called m."}
+    answer = problem(status, violations=[], remedy="Send a header.", **changes)
     at_server.on("POST", "/inference/v1/m", answer)
     outcome = infra("call", "--model", "m", "a=1")
     assert words in outcome.stderr.splitlines()[1]
@@ -173,7 +199,7 @@ def test_without_a_token_nothing_is_sent(
     (tmp_path / "model.yaml").write_text("name: my-model-v1\nversion: 1.0\n")
     outcome = infra("register", "--model", "model.yaml")
     assert outcome.status == 4
-    assert "export INFRA_TOKEN=" in outcome.stderr
+    assert "infra login" in outcome.stderr
     assert at_server.asked == []
 
 
@@ -228,6 +254,16 @@ def test_a_call_cut_off_says_that_the_charge_is_unknown(
     assert (outcome.status, outcome.stdout) == (1, "")
     assert "Whether anything was charged is not known here." in outcome.stderr
     assert "--idempotency-key" in outcome.stderr
+
+
+def test_an_answer_that_cannot_be_unpacked_is_a_connection_that_broke(
+    infra: Infra, at_server: PlayedServer
+) -> None:
+    packed = Answer(b"no gzip", headers={"Content-Encoding": "gzip"})
+    at_server.on("POST", "/inference/v1/m", packed)
+    outcome = infra("call", "--model", "m", "a=1")
+    assert (outcome.status, outcome.stdout) == (1, "")
+    assert "Whether anything was charged is not known here." in outcome.stderr
 
 
 def test_a_call_that_takes_too_long_ends(infra: Infra, at_server: PlayedServer) -> None:
@@ -320,6 +356,27 @@ def test_ctrl_c_ends_quietly_with_130(
     assert (process.returncode, stdout, stderr) == (130, "", "")
 
 
+@pytest.mark.parametrize(
+    ("missing", "words"),
+    [
+        ({"scope": "invoke", "model": "m"}, "infra token generate --model m --expires-in 24h"),
+        ({"scope": "invoke"}, "infra token generate --model NAME --expires-in 24h"),
+        ({"scope": "invoke", "model": "m; rm"}, "--model 'm; rm' --expires-in"),
+        ({"scope": "read:usage"}, "--model NAME --action read:usage --expires-in 24h"),
+        ({"scope": "account"}, "Only the wallet itself may: unset INFRA_TOKEN"),
+        ({}, "unset INFRA_TOKEN"),
+    ],
+)
+def test_a_scope_that_is_missing_is_named_with_the_command_that_gives_it(
+    infra: Infra, at_server: PlayedServer, missing: dict[str, str], words: str
+) -> None:
+    answer = problem(403, type="/problems/insufficient-scope", violations=[], **missing)
+    at_server.on("POST", "/inference/v1/m", answer)
+    outcome = infra("call", "--model", "m", "a=1")
+    assert outcome.status == 4
+    assert words in outcome.stderr.splitlines()[1]
+
+
 def test_a_reader_that_leaves_gets_no_traceback(
     at_server: PlayedServer, started: Callable[..., subprocess.Popen[str]]
 ) -> None:
@@ -341,7 +398,8 @@ def test_help_starts_without_the_heavy_libraries(
     code = (
         "import sys\nfrom inframind.cli.main import main\n"
         "status = main(['--help'])\n"
-        "print(status, sorted({'httpx', 'rich', 'django', 'pydantic'} & sys.modules.keys()))"
+        "print(status, sorted({'httpx', 'rich', 'django', 'pydantic', "
+        "'eth_account', 'eth_keys', 'coincurve'} & sys.modules.keys()))"
     )
     shown = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True,

@@ -54,7 +54,7 @@ def test_a_minted_token_names_its_wallet_and_scopes(wallet: Wallet) -> None:
 
 def test_no_column_of_the_database_holds_the_token_or_its_mac(wallet: Wallet) -> None:
     token, text = mint(wallet)
-    mac = tokens._mac(settings.SECRET_KEY, token.pk)
+    mac = tokens.root_mac(settings.SECRET_KEY, token.pk)
     with connection.cursor() as cursor:
         cursor.execute("SELECT t::text FROM identity_token t WHERE id = %s", [token.pk])
         (row,) = cursor.fetchone()
@@ -128,7 +128,8 @@ def test_a_lifetime_out_of_bounds_is_refused(wallet: Wallet, lifetime: timedelta
 def test_an_unknown_action_is_refused_and_the_choices_are_told(wallet: Wallet) -> None:
     with pytest.raises(Problem) as caught:
         mint(wallet, actions=["destroy"])
-    assert caught.value.remedy == "Choose from: invoke, publish, manage, read:usage."
+    assert caught.value.violations[0].pointer == "/actions"
+    assert caught.value.detail.endswith("choose from invoke, manage, publish, read:usage.")
 
 
 @pytest.mark.parametrize(

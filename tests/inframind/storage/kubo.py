@@ -119,7 +119,8 @@ class _Handler(BaseHTTPRequestHandler):
         head = f"Content-Type: {self.headers['Content-Type']}\r\n\r\n".encode()
         files: list[tuple[str, bytes]] = []
         for part in message_from_bytes(head + body).walk():
-            if part.get_content_type() != "application/octet-stream":
+            # As Kubo: whatever is no directory is a file, of whichever media type.
+            if part.is_multipart() or part.get_content_type() == "application/x-directory":
                 continue
             data = part.get_payload(decode=True)
             assert isinstance(data, bytes)

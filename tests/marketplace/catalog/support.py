@@ -7,12 +7,14 @@ import tarfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from inframind.identity.models import Wallet
+from inframind.identity.models import Token, Wallet
+from inframind.identity.services import mint_token
 from inframind.lib.problem import Problem
 from inframind.storage.store import get_store
 from marketplace.catalog import services, trial
@@ -159,3 +161,30 @@ def nothing_is_there(store_dir: Path) -> bool:
     """Whether the registry has no row of a model and the store no block."""
     rows = (Model.objects, Version.objects, AccessPolicy.objects, Terms.objects)
     return not any(table.exists() for table in rows) and stored_blocks(store_dir) == 0
+
+
+def bearer(
+    wallet: Wallet, *actions: str, only: tuple[str, ...] = (), owned: bool = False
+) -> dict[str, str]:
+    """The header of a fresh scoped token."""
+    _, text = mint_token(
+        wallet=wallet,
+        name="t",
+        actions=actions or ("publish",),
+        model_scope=Token.ModelScope.OWNED if owned else None,
+        models_allowed=only,
+        lifetime=timedelta(hours=1),
+    )
+    return {"Authorization": f"Bearer {text}"}
+
+
+def login(wallet: Wallet) -> dict[str, str]:
+    """The header of a program that is signed in as the wallet itself."""
+    _, text = mint_token(
+        wallet=wallet,
+        name="t",
+        actions=Token.Action.values,
+        lifetime=timedelta(hours=1),
+        kind=Token.Kind.LOGIN,
+    )
+    return {"Authorization": f"Bearer {text}"}

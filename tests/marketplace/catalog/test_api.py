@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import tarfile
-from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -12,25 +11,13 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 
 from inframind.identity.models import Wallet
-from inframind.identity.services import mint_token
 from marketplace.catalog import services
 from marketplace.catalog.models import Model, Version
 from tests.marketplace.catalog.conftest import Publish
-from tests.marketplace.catalog.support import MANIFEST, PlayedNode, onnx_package, tar_of
+from tests.marketplace.catalog.support import MANIFEST, PlayedNode, bearer, onnx_package, tar_of
 
 MODELS = "/api/v1/models"
 VERSION = f"{MODELS}/echo-text/versions/1.0.0"
-
-
-def bearer(wallet: Wallet, *actions: str, only: tuple[str, ...] = ()) -> dict[str, str]:
-    _, text = mint_token(
-        wallet=wallet,
-        name="t",
-        actions=actions or ("publish",),
-        models_allowed=only,
-        lifetime=timedelta(hours=1),
-    )
-    return {"Authorization": f"Bearer {text}"}
 
 
 def upload(client: Client, headers: dict[str, str], stream: io.BytesIO, **fields: str) -> Any:

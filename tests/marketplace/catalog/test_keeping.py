@@ -25,11 +25,9 @@ from tests.marketplace.catalog.support import (
     MANIFEST,
     PRIVATE,
     nothing_is_there,
-    onnx_model,
     onnx_package,
     refusal,
     stored_packages,
-    tar_of,
 )
 
 
@@ -77,40 +75,17 @@ def test_a_reference_is_fetched_through_the_gateway_and_hashed(
     assert caught.value.code == "reference-refused"
 
 
-def test_a_private_package_is_not_sent_to_ipfs_by_reference_either(
+def test_content_of_another_cid_never_reaches_ipfs(
     owner: Wallet, host: Callable[[bytes], str], settings: Settings
 ) -> None:
-    settings.ARWEAVE_GATEWAY = host(onnx_package(PRIVATE).getvalue())
+    settings.ARWEAVE_GATEWAY = host(onnx_package().getvalue())
     settings.ALLOW_LOOPBACK_NODES = True
-    reference = "ar://" + "A" * 43
     cid = get_store().add_package(onnx_package(PRIVATE), limits=PackageLimits()).cid
     with KuboNode() as kubo:
         settings.IPFS_API = kubo.api
         with pytest.raises(Problem) as caught:
-            services.register(publisher=owner, reference=reference, expected_cid=cid)
-        assert (caught.value.code, kubo.blocks, kubo.pins) == ("private-not-encrypted", {}, set())
-        settings.ARWEAVE_GATEWAY = host(onnx_package().getvalue())
-        with pytest.raises(Problem) as caught:
-            services.register(publisher=owner, reference=reference, expected_cid=cid)
-        assert (caught.value.code, kubo.blocks) == ("cid-mismatch", {})
-
-
-@pytest.mark.parametrize("spelling", ["./model.yaml", "././model.yaml", "a.yaml"])
-def test_on_ipfs_the_manifest_is_looked_for_as_the_store_reads_paths(
-    owner: Wallet, settings: Settings, spelling: str
-) -> None:
-    with KuboNode() as kubo:
-        settings.IPFS_API = kubo.api
-        stream = tar_of({spelling: PRIVATE.encode(), "model.onnx": onnx_model()})
-        problem = refusal(owner, stream)
-        found = problem.code == "private-not-encrypted"
-        assert (found, kubo.blocks) == (spelling != "a.yaml", {})
-
-
-def test_a_private_package_is_not_sent_to_ipfs(owner: Wallet, settings: Settings) -> None:
-    settings.IPFS_API = "/ip4/127.0.0.1/tcp/9/http"  # refused before it is asked
-    problem = refusal(owner, onnx_package(PRIVATE))
-    assert (problem.code, problem.status) == ("private-not-encrypted", 422)
+            services.register(publisher=owner, reference="ar://" + "A" * 43, expected_cid=cid)
+        assert (caught.value.code, kubo.blocks, kubo.pins) == ("cid-mismatch", {}, set())
 
 
 def test_what_a_lost_process_stored_is_swept_after_a_day(publish: Publish, store_dir: Path) -> None:

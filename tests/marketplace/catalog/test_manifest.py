@@ -137,10 +137,11 @@ def test_the_normalised_manifest_reads_back_as_itself() -> None:
         ("runtime: onnx", "runtime: python", "", 1, "has no tensors"),
         (
             "license: MIT",
-            "license: MIT\naccess: {allow_list: [0x5aaeb6053f3e94c9b9a09f33669435e7ef1beaed]}",
+            "license: MIT\naccess: {auth_required: false, "
+            "allow_list: [0x5aaeb6053f3e94c9b9a09f33669435e7ef1beaed]}",
             "/access",
             5,
-            "public: false",
+            "auth_required: true",
         ),
         ("license: MIT", "license: MIT\nexamples: []", "/examples", 22, "twice"),
     ],

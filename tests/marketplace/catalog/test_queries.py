@@ -9,9 +9,11 @@ import pytest
 from django.db.models.functions import Now
 from django.utils import timezone
 
+from inframind.identity.caller import Caller
 from inframind.identity.models import Wallet
 from inframind.lib.problem import Problem
 from marketplace.catalog import queries, ranking, services, tasks
+from marketplace.catalog.access import Guest
 from marketplace.catalog.models import Badge, Model, Version
 from marketplace.catalog.queries import SearchRequest
 from tests.marketplace.catalog.conftest import Publish
@@ -20,25 +22,33 @@ from tests.marketplace.catalog.support import MANIFEST, OWNER, STAFF, STRANGER, 
 PRIVATE = MANIFEST + f"access: {{public: false, allow_list: ['{STAFF}']}}\n"
 
 
+def caller(address: str | None) -> Caller | None:
+    return Caller(address) if address else None
+
+
 def problem_of(name: str, number: str | None = None, viewer: str | None = None) -> Problem:
     with pytest.raises(Problem) as caught:
-        queries.servable(name, number, viewer=viewer)
+        queries.servable(name, number, viewer=caller(viewer))
     return caught.value
 
 
+def listed(viewer: str | None, **kwargs: Any) -> queries.SearchPage:
+    return queries.search(SearchRequest(**kwargs), viewer=caller(viewer))
+
+
 def names(viewer: str | None = None, **kwargs: Any) -> list[str]:
-    return [model.name for model in queries.search(SearchRequest(**kwargs), viewer=viewer).models]
+    return [model.name for model in listed(viewer, **kwargs).models]
 
 
 def counts(key: str, viewer: str | None = None, **kwargs: Any) -> dict[str, int]:
-    page = queries.search(SearchRequest(**kwargs), viewer=viewer)
+    page = listed(viewer, **kwargs)
     return {facet.value: facet.count for facet in page.facets[key]}
 
 
 def test_a_private_model_is_there_for_owner_and_allow_list_only(activated: Publish) -> None:
     activated(PRIVATE)
     for viewer in (OWNER, STAFF):
-        assert queries.servable("echo-text", None, viewer=viewer).auth_required
+        assert queries.servable("echo-text", None, viewer=Caller(viewer)).auth_required
         assert (names(viewer), counts("task", viewer)) == (["echo-text"], {"text-generation": 1})
     for stranger in (None, STRANGER):
         hidden = problem_of("echo-text", viewer=stranger)
@@ -47,7 +57,7 @@ def test_a_private_model_is_there_for_owner_and_allow_list_only(activated: Publi
         assert hidden.detail == unknown.detail.replace("no-such-one", "echo-text")
         assert (names(stranger), counts("task", stranger)) == ([], {})
         with pytest.raises(Problem) as caught:
-            queries.get_version("echo-text", "1.0", viewer=stranger)
+            queries.get_version("echo-text", "1.0", viewer=caller(stranger))
         assert caught.value.status == 404
 
 
@@ -56,7 +66,7 @@ def test_a_pending_version_is_its_owner_s_alone(publish: Publish) -> None:
     assert (problem_of("echo-text").status, names()) == (404, [])
     pending = problem_of("echo-text", viewer=OWNER)
     assert (pending.status, pending.code) == (409, "not-active")
-    assert queries.get_version("echo-text", None, viewer=OWNER).state == "pending"
+    assert queries.get_version("echo-text", None, viewer=Caller(OWNER)).state == "pending"
 
 
 def test_what_a_call_needs_is_there(activated: Publish) -> None:
@@ -100,9 +110,9 @@ def test_a_list_shows_the_older_version_from_the_moment_the_newest_expires(
     activated(MANIFEST.replace("1.0", "2.0"))
     Version.objects.filter(number="2.0.0").update(expires_at=Now())
     assert queries.get_version("echo-text", None, viewer=None).number == "1.0.0"
-    (listed,) = queries.search(SearchRequest(text="old"), viewer=None).models
-    assert listed.current is not None
-    assert listed.current.number == "1.0.0"
+    (found,) = listed(None, text="old").models
+    assert found.current is not None
+    assert found.current.number == "1.0.0"
     assert services.choose_unexpired() == 0
 
 
@@ -111,7 +121,7 @@ def test_what_expired_without_another_stays_out_of_lists(activated: Publish) -> 
     Version.objects.update(expires_at=Now())
     tasks.choose_unexpired()
     assert names() == []
-    assert queries.get_version("echo-text", None, viewer=OWNER).number == "1.0.0"
+    assert queries.get_version("echo-text", None, viewer=Caller(OWNER)).number == "1.0.0"
 
 
 @pytest.mark.parametrize(
@@ -173,10 +183,11 @@ def test_access_changes_apart_from_packages_and_keeps_its_history(
         model=version.model,
         public=False,
         auth_required=True,
-        allow_list=[STAFF.lower()],
+        restricted=True,
         reason="Now for agents",
         changed_by=owner,
     )
+    services.allow(model=version.model, guests=[Guest(STAFF.lower())], changed_by=owner)
     assert (names(), names(STAFF)) == ([], ["echo-text"])
     history = [(p.public, p.reason) for p in version.model.access_history.all()]
     assert history == [(False, "Now for agents"), (True, "manifest")]
@@ -185,7 +196,7 @@ def test_access_changes_apart_from_packages_and_keeps_its_history(
             model=version.model,
             public=False,
             auth_required=False,
-            allow_list=[],
+            restricted=True,
             reason="x",
             changed_by=owner,
         )

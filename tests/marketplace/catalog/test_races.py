@@ -140,6 +140,7 @@ def test_an_approval_beside_a_registration_of_the_same_code_is_not_missed(
 ) -> None:
     publisher, staff = Wallet.objects.of(OWNER), Wallet.objects.of(STAFF)
     staff.is_staff = True
+    staff.save()
     nameless = PYTHON_MANIFEST.replace("name: echo-text\nversion: 1.0\n", "")
 
     def register(name: str) -> registration.Registration:

@@ -96,7 +96,7 @@ def test_a_look_alike_is_refused_like_the_name_itself(
     )
     assert problem.code == "name-unavailable"
     assert problem.detail.replace(name, "…") == (
-        "The name '…' is not available: it is taken, or reads like one that is."
+        "The name '…' is not available: it is taken or reserved, or reads like one that is."
     )
 
 
@@ -146,7 +146,7 @@ def test_a_request_that_contradicts_the_manifest_is_refused(
 
 
 def test_a_token_for_other_models_may_not_register_this_one(owner: Wallet, store_dir: Path) -> None:
-    caller = Caller(OWNER, None, frozenset({"publish"}), frozenset({"other-one"}))
+    caller = Caller(OWNER, actions=frozenset({"publish"}), names=frozenset({"other-one"}))
     problem = refusal(owner, onnx_package(), caller=caller)
     assert (problem.status, nothing_is_there(store_dir)) == (403, True)
 

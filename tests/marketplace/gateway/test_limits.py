@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
-import pytest
 from django.conf import settings
 from redis.asyncio import Redis
 
 from inframind.lib.ids import new_uuid7
-from marketplace.gateway.limits import Allowance, subject_of_address, take
+from marketplace.gateway.limits import Allowance, take
 
 
 def taken(times: int, *, limit: int, url: str) -> list[Allowance]:
@@ -40,16 +39,3 @@ def test_exactly_the_limit_passes_however_many_ask_at_once() -> None:
 def test_without_redis_calls_pass() -> None:
     (found,) = taken(1, limit=10, url="redis://127.0.0.1:1/0")
     assert found.allowed
-
-
-@pytest.mark.parametrize(
-    ("address", "subject"),
-    [
-        ("192.0.2.7", "192.0.2.7"),
-        ("::ffff:192.0.2.7", "192.0.2.7"),
-        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::"),
-        ("", "unknown"),
-    ],
-)
-def test_one_line_is_one_caller(address: str, subject: str) -> None:
-    assert subject_of_address(address) == subject

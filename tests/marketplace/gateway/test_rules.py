@@ -13,7 +13,7 @@ from django.test import Client
 from inframind.identity.models import Token, Wallet
 from inframind.identity.services import mint_token
 from inframind.lib.amounts import parse_ifm
-from marketplace.catalog.models import Model, Version
+from marketplace.catalog.models import AllowEntry, Model, Version
 from marketplace.gateway.models import Call
 from marketplace.gateway.queries import figures_for
 from marketplace.mesh.models import Node
@@ -32,6 +32,14 @@ def token_of(address: str, *, actions: Any = ("invoke",), models: Any = ()) -> s
         lifetime=timedelta(hours=1),
     )
     return text
+
+
+def make_private(version: Version, *, guest: str = "") -> None:
+    Model.objects.filter(pk=version.model_id).update(
+        public=False, auth_required=True, restricted=True
+    )
+    if guest:
+        AllowEntry.objects.create(model=version.model, address=guest)
 
 
 @pytest.fixture
@@ -115,7 +123,7 @@ def test_a_token_in_the_address_is_refused(doubler: Version) -> None:
 
 
 def test_an_unknown_name_and_a_private_one_read_the_same(doubler: Version, call: Any) -> None:
-    Model.objects.filter(pk=doubler.model_id).update(public=False, auth_required=True)
+    make_private(doubler)
     unknown = call("nothing-here-v1", {"values": []})
     private = call(doubler.model_id, {"values": []})
     strangers = call(doubler.model_id, {"values": []}, token=token_of(GUEST))
@@ -146,19 +154,17 @@ def test_what_is_taken_back_is_gone_at_the_next_call(doubler: Version, call: Any
     name, token = doubler.model_id, token_of(GUEST)
     assert call(name, {"values": [1]}, token=token).status_code == 200
 
-    Model.objects.filter(pk=name).update(public=False, auth_required=True, allow_list=[GUEST])
+    make_private(doubler, guest=GUEST)
     assert call(name, {"values": [1]}).status_code == 404
     assert call(name, {"values": [1]}, token=token).status_code == 200
-    Model.objects.filter(pk=name).update(allow_list=[])
+    AllowEntry.objects.all().delete()
     assert call(name, {"values": [1]}, token=token).status_code == 404
     Token.objects.update(revoked_at=Now())
     assert call(name, {"values": [1]}, token=token).status_code == 401
 
 
 def test_a_private_model_serves_its_owner_and_its_allow_list(doubler: Version, call: Any) -> None:
-    Model.objects.filter(pk=doubler.model_id).update(
-        public=False, auth_required=True, allow_list=[GUEST]
-    )
+    make_private(doubler, guest=GUEST)
 
     for address in (OWNER, GUEST):
         answer = call(doubler.model_id, {"values": [1]}, token=token_of(address))
@@ -250,9 +256,32 @@ def test_a_receipt_is_read_by_its_id(doubler: Version, call: Any) -> None:
     assert "caller" not in public
     own = Client().get(address, headers={"Authorization": f"Bearer {token}"}).json()
     assert own["caller"] == Wallet.objects.of(GUEST).address
-    Model.objects.filter(pk=doubler.model_id).update(public=False)
+    make_private(doubler)
     assert Client().get(address).status_code == 404
     assert Client().get(address, headers={"Authorization": f"Bearer {token}"}).status_code == 200
+
+
+@pytest.mark.parametrize("scope", ["other", "owned"])
+def test_a_receipt_tells_a_token_for_other_models_what_it_tells_a_stranger(
+    doubler: Version, call: Any, scope: str
+) -> None:
+    answer = call(doubler.model_id, {"values": [1]}, token=token_of(GUEST))
+    address = f"/api/v1/receipts/{answer.headers['Inframind-Receipt']}"
+    wish: dict[str, Any] = (
+        {"models_allowed": ["other-v1"]} if scope == "other" else {"model_scope": "owned"}
+    )
+    _, token = mint_token(
+        wallet=Wallet.objects.of(GUEST),
+        name="test",
+        actions=["invoke"],
+        lifetime=timedelta(hours=1),
+        **wish,
+    )
+    headers = {"Authorization": f"Bearer {token}"}
+
+    assert "caller" not in Client().get(address, headers=headers).json()
+    make_private(doubler)
+    assert Client().get(address, headers=headers).status_code == 404
 
 
 def test_diagnostics_say_nothing_from_too_small_a_sample(doubler: Version, call: Any) -> None:

@@ -194,7 +194,7 @@ def list_python(name: str, code: str, *, reviewed: bool = True, **manifest: Any)
     )
     if reviewed:
         CodeReview.objects.create(
-            cid=version.cid,
+            cid=version.content_cid,
             verdict=CodeReview.Verdict.APPROVED,
             reviewer=Wallet.objects.of("0x2222222222222222222222222222222222222222"),
         )

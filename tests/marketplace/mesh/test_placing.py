@@ -129,7 +129,9 @@ def test_private_models_are_left_out_of_the_list_of_nodes(mesh: list[Node]) -> N
     version = list_doubler(fresh_name("doubler"))
     services.place(version_id=version.pk, node_id=eligible_nodes(version)[0].pk)
     assert sum(len(node.placements.all()) for node in queries.nodes()) == 1
-    Model.objects.filter(pk=version.model_id).update(public=False)
+    Model.objects.filter(pk=version.model_id).update(
+        public=False, auth_required=True, restricted=True
+    )
     assert sum(len(node.placements.all()) for node in queries.nodes()) == 0
 
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from django.test import Client
+from django.utils import timezone
 
 from inframind.identity.models import Wallet
 from inframind.identity.services import mint_token
 from inframind.lib.problem import Problem
 from marketplace.catalog.models import CodeReview, Model, Version
+from marketplace.catalog.services import verify_next
 from marketplace.mesh import client, services
 from marketplace.mesh.modelconfig import triton_name
 from marketplace.mesh.models import Node, NodeGrant, Placement
@@ -19,13 +22,15 @@ from marketplace.mesh.placing import address_of, eligible_nodes
 from marketplace.mesh.routing import NoRoute, Router
 
 from . import serving
-from .serving import OWNER, fresh_name, list_doubler, list_python
+from .serving import OWNER, fresh_name, list_doubler, list_python, list_unary
 
 STRANGER = "0x3333333333333333333333333333333333333333"
 
 
 def make_private(version: Version) -> None:
-    Model.objects.filter(pk=version.model_id).update(public=False, auth_required=True)
+    Model.objects.filter(pk=version.model_id).update(
+        public=False, auth_required=True, restricted=True
+    )
     version.refresh_from_db()
 
 
@@ -91,7 +96,7 @@ def test_code_whose_review_is_taken_back_is_unloaded(mesh: list[Node]) -> None:
     services.place(version_id=version.pk, node_id=node.pk)
     assert services.retire() == 0
     CodeReview.objects.create(
-        cid=version.cid,
+        cid=version.content_cid,
         verdict=CodeReview.Verdict.REFUSED,
         reviewer=Wallet.objects.of("0x2222222222222222222222222222222222222222"),
     )
@@ -138,3 +143,85 @@ def test_naming_over_http(mesh: list[Node]) -> None:
     assert http.get(address, headers=owner).json() == {"nodes": ["node-a"]}
     assert http.delete(f"{address}/node-a", headers=owner).status_code == 204
     assert http.get(address, headers=owner).json() == {"nodes": []}
+
+
+def plaintext_in(store: Path, words: tuple[bytes, ...]) -> list[bytes]:
+    """Which of the words lie anywhere under the store, in names or in bytes."""
+    files = [path for path in store.rglob("*") if path.is_file()]
+    assert files
+    text = [str(path.relative_to(store)).encode() + path.read_bytes() for path in files]
+    return [word for word in words if any(word in each for each in text)]
+
+
+def test_a_sealed_model_is_verified_and_served_by_real_nodes(
+    mesh: list[Node], settings: Any
+) -> None:
+    values = {
+        "type": "array",
+        "maxItems": 9,
+        "items": {"type": "integer", "minimum": -9, "maximum": 9},
+    }
+    version = list_unary(
+        fresh_name("absolute"),
+        "Abs",
+        activate=False,
+        access={"public": False},
+        tags=["telling-tag"],
+        input_schema={"type": "object", "required": ["x"], "properties": {"x": values}},
+    )
+    assert version.package_key is not None
+    assert version.cid != version.content_cid
+    verify_next()
+    version.refresh_from_db()
+    assert (version.state, version.state_reason) == ("active", "")
+    (run,) = version.verifications.all()
+    kinds = run.checks.values_list("kind", "passed")
+    assert {"hash", "manifest", "load", "generated"} <= {kind for kind, passed in kinds if passed}
+    assert version.content_cid in run.checks.get(kind="hash").detail
+
+    placement = Placement.objects.get(version=version)
+    assert (placement.state, placement.node.trusted) == ("ready", True)
+    assert holds(placement.node, version)
+    store = Path(settings.STORE_DIR)
+    assert plaintext_in(store, (b"telling-tag", b"absolute", b"unary", b"model.yaml")) == []
+    assert list((store / "opened").iterdir()) == []
+
+
+def test_sealed_code_is_reviewed_by_its_content_and_runs(mesh: list[Node], settings: Any) -> None:
+    version = list_python(fresh_name("echo"), serving.ECHO, access={"public": False})
+    sandbox = Node.objects.get(accepts_publisher_code=True)
+    NodeGrant.objects.create(model_id=version.model_id, node=sandbox)
+    (node,) = eligible_nodes(version)
+    placement = services.place(version_id=version.pk, node_id=node.pk)
+    assert (placement.state, placement.reason) == ("ready", "")
+    assert holds(node, version)
+    assert list((Path(settings.STORE_DIR) / "opened").iterdir()) == []
+
+
+def test_a_damaged_sealed_package_is_not_loaded(mesh: list[Node], settings: Any) -> None:
+    version = list_doubler(fresh_name("doubler"), access={"public": False})
+    for block in (Path(settings.STORE_DIR) / "blocks").glob("*/*/*"):
+        block.write_bytes(block.read_bytes()[:-1] + b"x")
+    node = next(node for node in eligible_nodes(version))
+    placement = services.place(version_id=version.pk, node_id=node.pk)
+    assert placement.state == "failed"
+    assert "is damaged" in placement.reason
+    assert not holds(node, version)
+
+
+def test_what_is_being_loaded_is_removed_only_once_it_is_there(db: None) -> None:
+    """A row that went before would leave the package on the node, where nobody would unload it."""
+    version = list_doubler(fresh_name("doubler"))
+    make_private(version)
+    node = Node.objects.create(
+        name="elsewhere", operator=Wallet.objects.of(STRANGER), endpoint="http://127.0.0.1:9"
+    )
+    row = Placement.objects.create(
+        version=version,
+        node=node,
+        state=Placement.State.LOADING,
+        lease_expires_at=timezone.now() + timedelta(minutes=1),
+    )
+    assert services.retire() == 0
+    Placement.objects.filter(pk=row.pk).update(state="ready", lease_expires_at=None)
+    assert services.retire() == 1

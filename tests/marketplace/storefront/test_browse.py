@@ -10,9 +10,11 @@ import pytest
 from django.test import Client
 
 from curation.lists.services import refresh
+from inframind.identity.models import Wallet
 from inframind.lib.ids import new_uuid7
 from marketplace.catalog.models import Badge, Model, Version
 from tests.marketplace.catalog.conftest import Publish
+from tests.marketplace.catalog.support import MANIFEST
 
 PAGE = 20
 Queries = Callable[..., object]
@@ -79,6 +81,20 @@ def test_the_same_list_stands_as_rows_or_as_cards(client: Client, activated: Pub
     assert (cards.count('<li class="row'), cards.count('<article class="card"')) == (0, 3)
     assert 'id="view-rows" href="/models?sort=name"' in cards
     assert '<input type="hidden" name="view" value="cards">' in cards
+
+
+@pytest.mark.parametrize("view", ["rows", "cards"])
+def test_a_private_model_is_marked_in_lists_for_those_who_see_it(
+    client: Client, activated: Publish, owner: Wallet, view: str
+) -> None:
+    activated(MANIFEST + "access: {public: false}\n")
+    activated(MANIFEST.replace("name: echo-text", "name: open-echo"))
+    assert _page(client, f"/models?view={view}").count("private-mark") == 0
+    client.force_login(owner)
+    page = _page(client, f"/models?view={view}&sort=name")
+    assert _names(page) == ["echo-text", "open-echo"]
+    assert page.count('class="private-mark"') == 1
+    assert page.index('class="private-mark"') < page.index("/models/open-echo")
 
 
 def test_best_match_is_offered_only_for_words(client: Client, activated: Publish) -> None:

@@ -14,6 +14,7 @@ from inframind.identity.models import Wallet
 from marketplace.catalog import services
 from marketplace.catalog.models import Version
 from marketplace.mesh.models import Node, Placement, Probe
+from tests.inframind.identity.browsing import verified
 from tests.marketplace.catalog.conftest import Publish
 from tests.marketplace.catalog.support import MANIFEST
 
@@ -141,11 +142,9 @@ def test_an_htmx_request_for_what_is_gone_gets_the_whole_error_page(
 
 
 def test_the_api_reference_and_the_staff_pages_carry_nothing_inline(
-    client: Client, staff: Wallet
+    staff: Wallet,
 ) -> None:
-    staff.is_superuser = True
-    staff.save()
-    client.force_login(staff)
+    client = verified(staff)
     for address in ["/api/docs/", "/admin/", "/admin/catalog/version/", "/admin/mesh/node/"]:
         page = _page(client, address)
         assert not re.search(r'<style|\sstyle="|\son[a-z]+="', page), address

@@ -112,6 +112,7 @@ def test_a_private_model_is_answered_like_one_that_does_not_exist(
     refused = _text(client, "/models/secret-echo", status=404)
     unknown = _text(client, "/models/secret-echx", status=404)
     assert _plain(refused, "secret-echo") == _plain(unknown, "secret-echx")
+    assert "if its owner gave you the name, ask them for access." in unknown
     assert "secret-echo" not in _text(client, "/models")
     client.force_login(owner)
     assert "secret-echo" in _text(client, "/models/secret-echo")
@@ -170,6 +171,17 @@ def test_a_form_that_cannot_be_read_sends_nothing(client: Client, activated: Pub
     )
     assert "“two” is not a whole number." in page
     assert "Nothing was sent." in page
+
+
+def test_the_page_on_publishing_tells_of_wallets_and_private_models(
+    client: Client, db: None
+) -> None:
+    page = _text(client, "/publish")
+    assert 0 < page.index("infra wallet create") < page.index("infra login")
+    assert "# access: {public: false}" in unescape(page)
+    schema = client.get("/api/v1/manifest.schema.json").json()
+    assert 'href="/api/v1/manifest.schema.json#/$defs/Access"' in page
+    assert "allow_list" in schema["$defs"]["Access"]["properties"]
 
 
 def test_a_package_can_be_published_from_the_page(client: Client, owner: Wallet) -> None:

@@ -21,6 +21,10 @@ NOW = datetime.datetime(2026, 3, 1, 12, 0, tzinfo=datetime.UTC)
         (86_400 * 800, "2 y ago"),
         (-30, "in under 1 min"),
         (-86_400 * 3, "in 3 d"),
+        (-86_399, "in 24 h"),
+        (-86_400 * 14 + 1, "in 14 d"),
+        (-3_600 * 5 - 1_799, "in 5 h"),
+        (86_399, "23 h ago"),
     ],
 )
 def test_an_age_has_one_unit(seconds: int, words: str) -> None:

@@ -8,8 +8,10 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from inframind.identity.models import Token, Wallet
 from inframind.identity.services import mint_token
+from inframind.lib.amounts import parse_ifm
 from inframind.lib.durations import parse_duration
 from inframind.lib.problem import Problem
+from inframind.lib.scopes import ACTIONS
 
 
 class Command(BaseCommand):
@@ -23,7 +25,7 @@ class Command(BaseCommand):
         parser.add_argument(
             "--action",
             action="append",
-            choices=Token.Action.values,
+            choices=sorted(ACTIONS),
             dest="actions",
             help="may be given more than once; default: invoke",
         )
@@ -34,18 +36,35 @@ class Command(BaseCommand):
             metavar="NAME",
             help="allow this model only; may be given more than once",
         )
+        parser.add_argument(
+            "--owned", action="store_true", help="allow the models that the wallet owns only"
+        )
         parser.add_argument("--expires-in", default="24h", metavar="24h")
+        parser.add_argument("--spend-limit", metavar='"5 IFM"')
+        parser.add_argument("--calls-limit", type=int, metavar="100")
+        parser.add_argument(
+            "--ip-range",
+            action="append",
+            dest="ip_ranges",
+            metavar="10.0.0.0/8",
+            help="allow calls from here only; may be given more than once",
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
             wallet = Wallet.objects.of(options["wallet"])
             lifetime = parse_duration(options["expires_in"])
+            spend = options["spend_limit"]
             token, text = mint_token(
                 wallet=wallet,
                 name=options["name"],
                 actions=options["actions"] or [Token.Action.INVOKE],
+                model_scope=Token.ModelScope.OWNED if options["owned"] else None,
                 models_allowed=options["models_allowed"] or [],
                 lifetime=lifetime,
+                spend_limit_base_units=None if spend is None else parse_ifm(spend),
+                calls_limit=options["calls_limit"],
+                ip_ranges=options["ip_ranges"] or [],
             )
         except ValueError as error:
             raise CommandError(str(error)) from None

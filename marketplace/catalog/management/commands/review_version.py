@@ -21,7 +21,9 @@ class Command(BaseCommand):
         verdict = parser.add_mutually_exclusive_group(required=True)
         verdict.add_argument("--approve", action="store_true")
         verdict.add_argument("--refuse", action="store_true")
-        parser.add_argument("--reviewer", required=True, metavar="0x…", help="A staff wallet.")
+        parser.add_argument(
+            "--reviewer", required=True, metavar="0x…", help="A wallet of staff or of a curator."
+        )
         parser.add_argument("--note", default="", help="What was looked at; shown to the owner.")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -33,7 +35,9 @@ class Command(BaseCommand):
                 version=version, reviewer=reviewer, verdict=verdict, note=options["note"]
             )
         except Wallet.DoesNotExist:
-            raise CommandError("No such wallet. Give the address of a staff wallet.") from None
+            raise CommandError(
+                "No such wallet. Give the address of staff or of a curator."
+            ) from None
         except ValueError as error:
             raise CommandError(str(error)) from None
         except Problem as problem:

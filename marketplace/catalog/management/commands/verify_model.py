@@ -7,6 +7,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from inframind.identity.caller import Caller
 from inframind.lib.problem import Problem
 from marketplace.catalog import queries, services
 from marketplace.catalog.models import Model, Verification, Version
@@ -61,4 +62,4 @@ def find_version(text: str) -> Version:
     """The version that ``NAME[@VERSION]`` names, for staff. Raises a 404 ``Problem``."""
     name, _, number = text.partition("@")
     owner = Model.objects.filter(pk=name).values_list("owner", flat=True).first()
-    return queries.get_version(name, number or None, viewer=owner)
+    return queries.get_version(name, number or None, viewer=Caller(owner or ""))

@@ -1,0 +1,92 @@
+"""A call as it goes through the stages: what it came with, and what is known of it so far."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from inframind.identity.caller import Caller
+from marketplace.catalog.queries import Servable
+from marketplace.catalog.tensorspec import TensorSpec
+from marketplace.gateway import limits
+from marketplace.gateway.models import Call
+from marketplace.gateway.resources import Resources
+from marketplace.mesh.routing import Route
+from marketplace.mesh.tensors import DocumentSpec, Tensor, document_specs
+
+
+@dataclass(frozen=True)
+class CallRequest:
+    """A call as a front hands it over.
+
+    ``bearer`` is the token that came with it, unchecked; ``caller`` is for fronts that know who
+    calls without one. Neither means anonymous.
+    """
+
+    call_id: UUID
+    name: str
+    number: str | None
+    body: bytes = field(repr=False)
+    budget_base_units: int | None
+    remote_address: str
+    deadline_seconds: float
+    bearer: str | None = field(default=None, repr=False)
+    caller: Caller | None = None
+
+
+@dataclass
+class Context:
+    """What is known of one call so far."""
+
+    request: CallRequest
+    resources: Resources
+    started: float = field(default_factory=time.perf_counter)
+    caller: Caller | None = None
+    allowance: limits.Allowance | None = None
+    servable: Servable | None = None
+    document: Any = None
+    tensors: list[Tensor] = field(default_factory=list)
+    answer_tensors: list[Tensor] = field(default_factory=list)
+    output: bytes = b""
+    input_digest: str = ""
+    output_digest: str = ""
+    route: Route | None = None
+    attempts: int = 0
+    admitted_seconds: float = 0.0
+    node_seconds: float = 0.0
+    latency_us: int = 0
+    outcome: Call.Outcome = Call.Outcome.REFUSED
+    held: bool = False
+
+    @property
+    def version(self) -> Servable:
+        """The version called; only after ``resolve``."""
+        if self.servable is None:
+            raise RuntimeError("The call has not been resolved yet.")
+        return self.servable
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the call came in."""
+        return time.perf_counter() - self.started
+
+    @property
+    def remaining(self) -> float:
+        """Seconds until the deadline, never below a hundredth."""
+        return max(0.01, self.request.deadline_seconds - self.elapsed)
+
+    @property
+    def viewer(self) -> str | None:
+        return self.caller.address if self.caller else None
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...] | tuple[DocumentSpec, ...]:
+        tensors = self.version.tensors
+        return tensors.inputs if tensors else document_specs()
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...] | tuple[DocumentSpec, ...]:
+        tensors = self.version.tensors
+        return tensors.outputs if tensors else document_specs()
