@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -321,10 +321,15 @@ def test_text_of_strangers_cannot_steer_the_terminal() -> None:
 
 
 @pytest.fixture
-def started() -> Callable[..., subprocess.Popen[str]]:
+def started() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Starts the command as a terminal does; what still runs after the test is ended."""
+    running: list[subprocess.Popen[str]] = []
+    # A shell has what it starts in the background ignore Ctrl-C, the tests and their programs too.
+    ctrl_c = signal.signal(signal.SIGINT, signal.default_int_handler)
+
     def start(*arguments: str, **environment: str) -> subprocess.Popen[str]:
         root = str(Path(__file__).parents[3])
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-m", "inframind.cli", *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -332,8 +337,14 @@ def started() -> Callable[..., subprocess.Popen[str]]:
             text=True,
             env=os.environ | {"PYTHONPATH": root} | environment,
         )
+        running.append(process)
+        return process
 
-    return start
+    yield start
+    signal.signal(signal.SIGINT, ctrl_c)
+    for process in running:
+        process.kill()
+        process.communicate()
 
 
 def test_ctrl_c_ends_quietly_with_130(
