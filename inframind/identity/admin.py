@@ -128,19 +128,9 @@ class SeatAdmin(Guarded):
         view = self.admin_site.admin_view(self.end_view)
         return [path("<int:pk>/end/", view, name="identity_seat_end"), *super().get_urls()]
 
-    def change_view(
-        self,
-        request: HttpRequest,
-        object_id: str,
-        form_url: str = "",
-        extra_context: dict[str, Any] | None = None,
-    ) -> HttpResponse:
-        seat = self.get_object(request, object_id)
-        open_seat = seat is not None and seats.open_seats().filter(pk=seat.pk).exists()
-        acts = [("../end/", "End this seat")] if open_seat else []
-        return super().change_view(
-            request, object_id, form_url, {**(extra_context or {}), "acts": acts}
-        )
+    def acts_of(self, request: HttpRequest, obj: Seat) -> list[tuple[str, str]]:
+        is_open = seats.open_seats().filter(pk=obj.pk).exists()
+        return [("../end/", "End this seat")] if is_open else []
 
     def end_view(self, request: HttpRequest, pk: int) -> HttpResponse:
         if not self.has_add_permission(request):

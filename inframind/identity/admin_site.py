@@ -99,6 +99,23 @@ class Guarded(_Base):
             self.message_user(request, f"{problem.detail} {problem.remedy}", messages.ERROR)
             return redirect(request.get_full_path())
 
+    def acts_of(self, request: HttpRequest, obj: Any) -> list[tuple[str, str]]:
+        """What may be done to a row besides, as (address, words); shown by `with_acts.html`."""
+        return []
+
+    def change_view(
+        self,
+        request: HttpRequest,
+        object_id: str,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        obj = self.get_object(request, object_id)
+        acts = [] if obj is None else self.acts_of(request, obj)
+        return super().change_view(
+            request, object_id, form_url, {**(extra_context or {}), "acts": acts}
+        )
+
     def act_page(
         self,
         request: HttpRequest,

@@ -88,22 +88,20 @@ class ByTheTable(BasePermission):
             raise ImproperlyConfigured(
                 f"{type(view).__name__} does not say which permission {method} asks for."
             ) from None
-        caller = request.auth if isinstance(request.auth, Caller) else None
-        authority.admit(caller, permission, name=view.kwargs.get("name"))
+        authority.admit(viewer_of(request), permission, name=view.kwargs.get("name"))
         return True
+
+
+def viewer_of(request: Request) -> Caller | None:
+    """Who asks, by their token; None for a stranger."""
+    return request.auth if isinstance(request.auth, Caller) else None
 
 
 def caller_of(request: Request) -> Caller:
     """The caller, whom the table let in already. Raises a 401 ``Problem`` without a token."""
-    if not isinstance(request.auth, Caller):
+    caller = viewer_of(request)
+    if caller is None:
         raise queries.token_required("This needs a token.")
-    return request.auth
-
-
-def require_caller(request: Request, action: str, model: str | None = None) -> Caller:
-    """The caller, allowed to do this. Raises 401 without a token, 403 with one that may not."""
-    caller = caller_of(request)
-    caller.require(action, model)
     return caller
 
 

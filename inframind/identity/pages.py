@@ -64,6 +64,22 @@ def wants_part(request: HttpRequest) -> bool:
     return bool(htmx) and not htmx.history_restore_request
 
 
+def page_or_part(
+    request: HttpRequest, template: str, part: str, context: dict[str, Any], *, status: int = 200
+) -> HttpResponse:
+    """The whole page, or for an HTMX request the named part of the same template."""
+    is_part = wants_part(request)
+    response = render(
+        request,
+        f"{template}#{part}" if is_part else template,
+        {**context, "is_part": is_part},
+        status=status,
+    )
+    # Without it a browser's "back" could show the part as if it were the page.
+    patch_vary_headers(response, ["HX-Request"])
+    return response
+
+
 def part(
     request: HttpRequest,
     template: str,
@@ -74,21 +90,8 @@ def part(
     status: int = 200,
 ) -> HttpResponse:
     """A page of the account, or for an HTMX request its ``body`` partial of the same template."""
-    is_part = wants_part(request)
-    response = render(
-        request,
-        f"{template}#body" if is_part else template,
-        {
-            **context,
-            "tabs": account_tabs(tab),
-            "title": title,
-            "is_part": is_part,
-        },
-        status=status,
-    )
-    # Without it a browser's "back" could show the part as if it were the page.
-    patch_vary_headers(response, ["HX-Request"])
-    return response
+    shown = {**context, "tabs": account_tabs(tab), "title": title}
+    return page_or_part(request, template, "body", shown, status=status)
 
 
 def problem_page(request: HttpRequest, problem: Problem) -> HttpResponse:

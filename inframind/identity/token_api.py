@@ -17,7 +17,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from inframind.identity import queries, services
-from inframind.identity.api import refuse_token_in_url, require_caller
+from inframind.identity.api import caller_of, refuse_token_in_url, viewer_of
 from inframind.identity.authority import permitted
 from inframind.identity.caller import Caller
 from inframind.identity.models import Token, Wallet
@@ -179,7 +179,7 @@ class TokensView(APIView):
     @extend_schema(operation_id="tokens_list", responses=TokensDocument)
     def get(self, request: Request) -> Response:
         """The tokens of the account, ended ones too: the newest 500, newest first."""
-        caller = require_caller(request, "account")
+        caller = caller_of(request)
         found = queries.tokens_of(caller.address)[:_LIST_MAX]
         return Response({"tokens": [as_document(token) for token in found]})
 
@@ -188,7 +188,7 @@ class TokensView(APIView):
     )
     def post(self, request: Request) -> Response:
         """Make a token. The answer is the only place where it can be read."""
-        caller = require_caller(request, "account")
+        caller = caller_of(request)
         form = TokenRequest(data=request.data)
         form.is_valid(raise_exception=True)
         given = form.validated_data
@@ -212,13 +212,13 @@ class TokenView(APIView):
 
     @extend_schema(operation_id="tokens_retrieve", responses=TokenDocument)
     def get(self, request: Request, token_id: UUID) -> Response:
-        caller = require_caller(request, "account")
+        caller = caller_of(request)
         return Response(as_document(queries.token_of(caller.address, token_id)))
 
     @extend_schema(operation_id="tokens_revoke_by_id", responses={204: OpenApiResponse()})
     def delete(self, request: Request, token_id: UUID) -> Response:
         """Revoke it, and with it all that were narrowed from it. Twice is once."""
-        caller = require_caller(request, "account")
+        caller = caller_of(request)
         services.revoke_token(token_id=token_id, wallet=Wallet.objects.get(pk=caller.address))
         return Response(status=204)
 
@@ -232,7 +232,7 @@ class RotateView(APIView):
     )
     def post(self, request: Request, token_id: UUID) -> Response:
         """Replace a token by one with the same scope and limits; the old one ends after a while."""
-        caller = require_caller(request, "account")
+        caller = caller_of(request)
         form = RotateRequest(data=request.data)
         form.is_valid(raise_exception=True)
         issued = services.rotate_token(
@@ -283,8 +283,7 @@ class IntrospectView(APIView):
     )
     def post(self, request: Request) -> Response:
         """Told to the token's account and to the token itself; all others get `active: false`."""
-        caller = request.auth if isinstance(request.auth, Caller) else None
-        found = services.introspect(text=_presented(request), caller=caller)
+        found = services.introspect(text=_presented(request), caller=viewer_of(request))
         return Response(found, headers=_NOT_KEPT)
 
 

@@ -12,10 +12,9 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from inframind.identity.authority import admit, permitted
-from inframind.identity.caller import Caller
+from inframind.identity.api import caller_of, viewer_of
+from inframind.identity.authority import permitted
 from inframind.identity.models import Wallet
-from inframind.identity.queries import token_required
 from marketplace.catalog import access, access_requests, groups, services
 from marketplace.catalog import access_documents as documents
 from marketplace.catalog.access import Guest, managed
@@ -33,7 +32,7 @@ class AccessView(APIView):
     @extend_schema(operation_id="access_retrieve", responses=documents.AccessSerializer)
     def get(self, request: Request, name: str) -> Response:
         """The policy and the allow list; the owner's to read."""
-        return _access(managed(name, caller_of(request)))
+        return _access(managed(name, viewer_of(request)))
 
     @extend_schema(
         operation_id="access_change",
@@ -43,7 +42,7 @@ class AccessView(APIView):
     )
     def patch(self, request: Request, name: str) -> Response:
         """Change the policy, from the next call on; the old one stays in the history."""
-        model = managed(name, caller_of(request))
+        model = managed(name, viewer_of(request))
         given = _read(documents.PolicyChangeSerializer, request)
         services.change_access(
             model=model,
@@ -54,7 +53,7 @@ class AccessView(APIView):
             changed_by=_wallet(request),
             expected_tag=_expected_tag(request),
         )
-        return _access(managed(name, caller_of(request)))
+        return _access(managed(name, viewer_of(request)))
 
 
 @permitted(POST="model.manage")
@@ -66,7 +65,7 @@ class EntriesView(APIView):
     )
     def post(self, request: Request, name: str) -> Response:
         """Let wallets and groups in: up to 1000 lines, all or none. Twice is once."""
-        model = managed(name, caller_of(request))
+        model = managed(name, viewer_of(request))
         given = _read(documents.GuestsSerializer, request)
         outcome = services.allow(
             model=model,
@@ -89,7 +88,7 @@ class EntryView(APIView):
     @extend_schema(operation_id="access_remove", responses={204: None})
     def delete(self, request: Request, name: str, who: str) -> Response:
         """Take `0x…` or `@group` off the list, from the next call on."""
-        model = managed(name, caller_of(request))
+        model = managed(name, viewer_of(request))
         services.remove(model=model, who=who, changed_by=_wallet(request))
         return Response(status=204)
 
@@ -99,7 +98,7 @@ class HistoryView(APIView):
     @extend_schema(operation_id="access_history", responses=documents.HistorySerializer)
     def get(self, request: Request, name: str) -> Response:
         """Every change of policy, list and groups on it, the newest first, up to 500."""
-        model = managed(name, caller_of(request))
+        model = managed(name, viewer_of(request))
         return Response({"history": [asdict(line) for line in access.history(model)]})
 
 
@@ -108,7 +107,7 @@ class RequestsView(APIView):
     @extend_schema(operation_id="access_requests_list", responses=documents.RequestsSerializer)
     def get(self, request: Request, name: str) -> Response:
         """Who asked to be let in; the owner's to read."""
-        model = managed(name, caller_of(request))
+        model = managed(name, viewer_of(request))
         found = access_requests.requests_for(model)[: access.HISTORY_LENGTH]
         return Response({"requests": [documents.request_document(each) for each in found]})
 
@@ -119,7 +118,6 @@ class RequestsView(APIView):
     )
     def post(self, request: Request, name: str) -> Response:
         """Ask to be let in. The answer is the same for every name, also for one nobody took."""
-        admit(caller_of(request), "access.ask")
         given = _read(documents.AskSerializer, request)
         services.ask(wallet=_wallet(request), name=name, message=given.get("message", ""))
         return Response({"detail": access_requests.ASKED}, status=202)
@@ -134,7 +132,7 @@ class RequestView(APIView):
     )
     def patch(self, request: Request, name: str, request_id: UUID) -> Response:
         """Approve or refuse; a refusal is silent unless `tell`."""
-        model = managed(name, caller_of(request))
+        model = managed(name, viewer_of(request))
         given = _read(documents.DecisionSerializer, request)
         decided = services.decide(
             model=model,
@@ -153,7 +151,6 @@ class AskedView(APIView):
     @extend_schema(operation_id="account_access_requests", responses=documents.AskedListSerializer)
     def get(self, request: Request) -> Response:
         """What the wallet asked for: open, approved, or refused with an answer."""
-        admit(caller_of(request), "account.manage")
         asked = access_requests.asked_by(_wallet(request).pk)
         return Response({"requests": [asdict(each) for each in asked]})
 
@@ -163,7 +160,6 @@ class GroupsView(APIView):
     @extend_schema(operation_id="groups_list", responses=documents.GroupListSerializer)
     def get(self, request: Request) -> Response:
         """The wallet's groups."""
-        admit(caller_of(request), "account.manage")
         return Response(
             {
                 "groups": [
@@ -185,7 +181,6 @@ class GroupsView(APIView):
     )
     def post(self, request: Request) -> Response:
         """Make a group."""
-        admit(caller_of(request), "account.manage")
         given = _read(documents.GroupNameSerializer, request)
         group = services.create_group(owner=_wallet(request), name=given["name"])
         found = groups.group_of(group.owner_id, group.name)
@@ -197,14 +192,12 @@ class GroupView(APIView):
     @extend_schema(operation_id="groups_retrieve", responses=documents.GroupSerializer)
     def get(self, request: Request, group: str) -> Response:
         """A group with its members."""
-        admit(caller_of(request), "account.manage")
         found = groups.group_of(_wallet(request).pk, group)
         return Response(documents.group_document(found))
 
     @extend_schema(operation_id="groups_delete", responses={204: None})
     def delete(self, request: Request, group: str) -> Response:
         """End a group; whoever was let in by it alone is out at once."""
-        admit(caller_of(request), "account.manage")
         services.delete_group(owner=_wallet(request), name=group)
         return Response(status=204)
 
@@ -218,7 +211,6 @@ class MembersView(APIView):
     )
     def post(self, request: Request, group: str) -> Response:
         """Put wallets into a group: up to 1000 lines, all or none. Twice is once."""
-        admit(caller_of(request), "account.manage")
         given = _read(documents.MembersSerializer, request)
         outcome = services.add_members(
             owner=_wallet(request),
@@ -236,21 +228,12 @@ class MemberView(APIView):
     @extend_schema(operation_id="groups_remove", responses={204: None})
     def delete(self, request: Request, group: str, address: str) -> Response:
         """Take a wallet out, from the next call on."""
-        admit(caller_of(request), "account.manage")
         services.remove_member(owner=_wallet(request), name=group, address=address)
         return Response(status=204)
 
 
-def caller_of(request: Request) -> Caller | None:
-    """Who asks, by their token."""
-    return request.auth if isinstance(request.auth, Caller) else None
-
-
 def _wallet(request: Request) -> Wallet:
-    caller = caller_of(request)
-    if caller is None:
-        raise token_required("This needs a token.")
-    return Wallet.objects.get(pk=caller.address)
+    return Wallet.objects.get(pk=caller_of(request).address)
 
 
 def _read(form_class: Any, request: Request) -> dict[str, Any]:

@@ -109,22 +109,13 @@ class VersionAdmin(ReadOnly):
         title = {} if may(request, self.permission) else {"title": "Code that waits to be read"}
         return super().changelist_view(request, {**(extra_context or {}), **title})
 
-    def change_view(
-        self,
-        request: HttpRequest,
-        object_id: str,
-        form_url: str = "",
-        extra_context: dict[str, Any] | None = None,
-    ) -> HttpResponse:
-        version = self.get_object(request, object_id)
+    def acts_of(self, request: HttpRequest, obj: Version) -> list[tuple[str, str]]:
         acts = []
-        if version is not None and version.runtime == Version.Runtime.PYTHON:
+        if obj.runtime == Version.Runtime.PYTHON:
             acts.append(("../review/", "Review the code"))
         if may(request, self.permission):
             acts.append(("../verify/", "Verify again"))
-        return super().change_view(
-            request, object_id, form_url, {**(extra_context or {}), "acts": acts}
-        )
+        return acts
 
     def get_urls(self) -> list[Any]:
         def entered(view: Callable[..., Any]) -> Any:

@@ -18,9 +18,8 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from inframind.identity import authority
-from inframind.identity.api import require_caller
+from inframind.identity.api import caller_of, viewer_of
 from inframind.identity.authority import permitted
-from inframind.identity.caller import Caller
 from inframind.identity.models import Wallet
 from inframind.lib.problem import Problem, not_found
 from inframind.storage import errors
@@ -70,7 +69,7 @@ class ModelList(APIView):
     def get(self, request: Request) -> Response:
         """Search: free text, facets, order; 20 models a page, the next one under `next`."""
         wanted = _search_request(request)
-        page = queries.search(wanted, viewer=_viewer(request))
+        page = queries.search(wanted, viewer=viewer_of(request))
         more = page.page < page.pages
         return Response(
             {
@@ -106,7 +105,7 @@ class ModelList(APIView):
     )
     def post(self, request: Request) -> Response:
         """Register a package: uploaded as tar, or fetched once from a reference."""
-        caller = require_caller(request, "publish")
+        caller = caller_of(request)
         form = documents.RegisterSerializer(data=request.data)
         form.is_valid(raise_exception=True)
         given = form.validated_data
@@ -131,7 +130,7 @@ class ModelDetail(APIView):
     @extend_schema(operation_id="models_retrieve", responses=documents.ModelSerializer)
     def get(self, request: Request, name: str) -> Response:
         """A model: its current version with schemas and price, and the line of its versions."""
-        viewer = _viewer(request)
+        viewer = viewer_of(request)
         version = queries.get_version(name, None, viewer=viewer)
         is_owner = viewer is not None and viewer.owns(version.model.owner_id, name)
         listed = [
@@ -147,7 +146,7 @@ class VersionDetail(APIView):
     @extend_schema(operation_id="versions_retrieve", responses=documents.VersionSerializer)
     def get(self, request: Request, name: str, version: str) -> Response:
         """One version with its manifest, files and badges."""
-        found = queries.get_version(name, version, viewer=_viewer(request))
+        found = queries.get_version(name, version, viewer=viewer_of(request))
         return Response(documents.version_document(found))
 
 
@@ -156,7 +155,7 @@ class VersionVerification(APIView):
     @extend_schema(operation_id="verification_retrieve", responses=documents.VerificationSerializer)
     def get(self, request: Request, name: str, version: str) -> Response:
         """The newest run of the checks, check by check."""
-        found = queries.get_version(name, version, viewer=_viewer(request))
+        found = queries.get_version(name, version, viewer=viewer_of(request))
         run = queries.latest_verification(found)
         return Response(documents.verification_document(found, run))
 
@@ -167,7 +166,7 @@ class VersionVerification(APIView):
     )
     def post(self, request: Request, name: str, version: str) -> Response:
         """Queue the checks again. The owner's to ask; one run at a time."""
-        caller = _viewer(request)
+        caller = viewer_of(request)
         managed(name, caller, "version.verify")
         found = queries.get_version(name, version, viewer=caller)
         services.request_verification(version=found)
@@ -190,7 +189,7 @@ class VersionPackage(APIView):
 
         A sealed package is opened here for those who may read it.
         """
-        viewer = _viewer(request)
+        viewer = viewer_of(request)
         found = queries.get_version(name, version, viewer=viewer)
         authority.require(
             viewer,
@@ -233,7 +232,7 @@ class PackageKeys(APIView):
 
         They are everybody's since it became public; a model that is private tells none.
         """
-        model = queries.get_model(name, viewer=_viewer(request))
+        model = queries.get_model(name, viewer=viewer_of(request))
         if not model.public:
             raise not_found("disclosed package key of this model")
         with intake.translated():
@@ -253,10 +252,6 @@ class ManifestSchema(APIView):
     def get(self, request: Request) -> Response:
         """The JSON Schema of `model.yaml`, for editors and checks before publishing."""
         return Response(manifest.manifest_json_schema(), content_type="application/schema+json")
-
-
-def _viewer(request: Request) -> Caller | None:
-    return request.auth if isinstance(request.auth, Caller) else None
 
 
 def _search_request(request: Request) -> queries.SearchRequest:

@@ -10,13 +10,13 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from inframind.identity.api import caller_of, viewer_of
 from inframind.identity.authority import permitted
 from inframind.identity.models import Wallet
 from inframind.lib.amounts import parse_ifm
 from inframind.lib.problem import Problem, Violation
 from marketplace.catalog import access_documents, documents, lifecycle, queries, services
 from marketplace.catalog.access import managed
-from marketplace.catalog.access_api import caller_of
 
 
 @permitted(POST="model.manage")
@@ -31,7 +31,7 @@ class DeprecateView(APIView):
 
         Of one that is deprecated already, what is given changes and the rest stays.
         """
-        caller = caller_of(request)
+        caller = viewer_of(request)
         model = managed(name, caller)
         form = access_documents.DeprecationSerializer(data=request.data)
         form.is_valid(raise_exception=True)
@@ -63,7 +63,7 @@ class TermsView(APIView):
     )
     def patch(self, request: Request, name: str, version: str) -> Response:
         """Change fee, payout address or end, from the next call on; the old terms are kept."""
-        caller = caller_of(request)
+        caller = viewer_of(request)
         managed(name, caller)
         form = access_documents.TermsSerializer(data=request.data)
         form.is_valid(raise_exception=True)
@@ -76,7 +76,7 @@ class TermsView(APIView):
             payout_address=given.get("payout_address", found.payout_address),
             expires_at=given.get("expires_at", found.expires_at),
             reason=given.get("reason", "") or "Changed by its owner.",
-            changed_by=Wallet.objects.get(pk=caller.address if caller else ""),
+            changed_by=Wallet.objects.get(pk=caller_of(request).address),
         )
         found = queries.get_version(name, version, viewer=caller)
         return Response(documents.version_document(found))

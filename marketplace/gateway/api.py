@@ -18,7 +18,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from inframind.identity.api import bearer_of_request, refuse_token_in_url, require_caller
+from inframind.identity.api import bearer_of_request, caller_of, refuse_token_in_url, viewer_of
 from inframind.identity.authority import permitted
 from inframind.identity.caller import Caller
 from inframind.identity.queries import authenticate
@@ -146,7 +146,7 @@ class DiagnosticsView(APIView):
 
     @extend_schema(operation_id="models_diagnostics", responses={200: OpenApiTypes.OBJECT})
     def get(self, request: Request, name: str) -> Response:
-        caller = _caller(request)
+        caller = viewer_of(request)
         number = request.query_params.get("version")
         version = get_version(name, number, viewer=caller)
         found = queries.diagnostics(version.model_id, version.number if number else None)
@@ -166,7 +166,7 @@ class ReceiptView(APIView):
 
     @extend_schema(operation_id="receipts_retrieve", responses={200: OpenApiTypes.OBJECT})
     def get(self, request: Request, call_id: UUID) -> Response:
-        caller = _caller(request)
+        caller = viewer_of(request)
         return Response(as_document(queries.receipt(call_id, viewer=caller), viewer=caller))
 
 
@@ -181,7 +181,7 @@ class UsageView(APIView):
     )
     def get(self, request: Request) -> Response:
         """Calls, how many were served, and fees; a token for named models sees those only."""
-        caller = require_caller(request, "read:usage")
+        caller = caller_of(request)
         text = request.query_params.get("days", "30")
         if re.fullmatch(r"[0-9]{1,3}", text, re.ASCII) is None or not 1 <= int(text) <= 366:
             raise Problem(
@@ -238,10 +238,6 @@ def _tally(tally: usage.Tally) -> dict[str, Any]:
 
 def _amount(base_units: int) -> dict[str, str]:
     return {"base_units": str(base_units), "text": format_ifm(base_units)}
-
-
-def _caller(request: Request) -> Caller | None:
-    return request.auth if isinstance(request.auth, Caller) else None
 
 
 def _budget(text: str | None) -> int | None:

@@ -11,9 +11,8 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from inframind.identity.api import require_caller
+from inframind.identity.api import caller_of, viewer_of
 from inframind.identity.authority import permitted
-from inframind.identity.caller import Caller
 from inframind.identity.models import Wallet
 from marketplace.catalog.access import managed
 from marketplace.mesh import queries, services
@@ -53,7 +52,7 @@ class NodesView(APIView):
 
     @extend_schema(operation_id="nodes_register", request=NodeRequest, responses={201: dict})
     def post(self, request: Request) -> Response:
-        caller = require_caller(request, "manage")
+        caller = caller_of(request)
         form = NodeRequest(data=request.data)
         form.is_valid(raise_exception=True)
         given = dict(form.validated_data)
@@ -72,7 +71,7 @@ class ChallengeView(APIView):
 
     @extend_schema(operation_id="nodes_challenge", request=ChallengeRequest, responses={201: dict})
     def post(self, request: Request) -> Response:
-        caller = require_caller(request, "manage")
+        caller = caller_of(request)
         form = ChallengeRequest(data=request.data)
         form.is_valid(raise_exception=True)
         challenge = services.issue_challenge(
@@ -95,7 +94,7 @@ class NamedNodesView(APIView):
 
     @extend_schema(operation_id="models_nodes_list", responses={200: dict})
     def get(self, request: Request, name: str) -> Response:
-        model = managed(name, _caller(request))
+        model = managed(name, viewer_of(request))
         return Response({"nodes": queries.named_nodes(model)})
 
 
@@ -105,19 +104,15 @@ class NamedNodeView(APIView):
 
     @extend_schema(operation_id="models_nodes_name", request=None, responses={204: None})
     def put(self, request: Request, name: str, node: str) -> Response:
-        model = managed(name, _caller(request))
+        model = managed(name, viewer_of(request))
         services.name_node(owner=model.owner_id, model_name=name, node_name=node)
         return Response(status=204)
 
     @extend_schema(operation_id="models_nodes_unname", responses={204: None})
     def delete(self, request: Request, name: str, node: str) -> Response:
-        model = managed(name, _caller(request))
+        model = managed(name, viewer_of(request))
         services.unname_node(owner=model.owner_id, model_name=name, node_name=node)
         return Response(status=204)
-
-
-def _caller(request: Request) -> Caller | None:
-    return request.auth if isinstance(request.auth, Caller) else None
 
 
 def as_document(node: Node, placements: Iterable[Placement]) -> dict[str, Any]:

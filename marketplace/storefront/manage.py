@@ -18,6 +18,7 @@ from django.views.decorators.http import require_http_methods
 from inframind.identity.authority import permitted
 from inframind.identity.forms import PageForm
 from inframind.identity.models import Wallet
+from inframind.identity.pages import Tab, page_or_part
 from inframind.lib.amounts import format_ifm
 from inframind.lib.problem import Problem
 from marketplace.catalog import access, access_requests, groups, lifecycle, services
@@ -26,8 +27,8 @@ from marketplace.catalog.models import Model, Version
 from marketplace.mesh import queries as mesh
 from marketplace.mesh.services import name_node, unname_node
 from marketplace.storefront import forms
-from marketplace.storefront.model_page import Tab, model_context
-from marketplace.storefront.pages import not_an_act, page_or_part, page_view, paged, viewer_of
+from marketplace.storefront.model_page import model_context
+from marketplace.storefront.pages import not_an_act, page_view, paged, viewer_of
 
 SECTIONS: Final = {
     "access": "Access",

@@ -11,6 +11,7 @@ from django.conf import settings
 from django.http import HttpRequest
 from django.utils import timezone
 
+from inframind.identity.pages import Tab
 from inframind.lib.access import Role
 from marketplace.catalog import queries as catalog
 from marketplace.catalog.manifest import Manifest
@@ -41,17 +42,6 @@ EVIDENCE_OF = {
     Check.Kind.STRUCTURED: Badge.Kind.AGENT_COMPATIBLE,
     Check.Kind.PRIVACY: Badge.Kind.PRIVACY_READY,
 }
-
-
-@dataclass(frozen=True)
-class Tab:
-    """A tab with its address."""
-
-    key: str
-    word: str
-    url: str
-    current: bool
-    count: int | None
 
 
 @dataclass(frozen=True)
@@ -163,8 +153,7 @@ def _api(version: Version, request: HttpRequest, tried: Tried | None) -> dict[st
 
 def _seen_versions(version: Version, request: HttpRequest) -> list[Version]:
     """The versions that this reader may open: a pending one is its owner's alone."""
-    viewer = viewer_of(request)
-    is_owner = viewer is not None and viewer.owns(version.model.owner_id, version.model_id)
+    is_owner = request.user.pk == version.model.owner_id
     return [
         each
         for each in catalog.versions_of(version.model)
@@ -262,8 +251,8 @@ def model_context(
     ``tab`` names one that stands at an address of its own, whose view adds its part.
     """
     tab = tab or ("try-it" if tried is not None else tab_of(request))
-    viewer = viewer_of(request)
-    is_owner = Role.OWNER in roles_on(viewer, version.model)
+    roles = roles_on(viewer_of(request), version.model)
+    is_owner = Role.OWNER in roles
     now = timezone.now()
     manifest = Manifest.model_validate(version.manifest)
     versions = _seen_versions(version, request)
@@ -282,7 +271,7 @@ def model_context(
         ]
         + ([_manage_tab(version, tab)] if is_owner else []),
         "is_owner": is_owner,
-        "invited": version.model.restricted and bool(roles_on(viewer, version.model)),
+        "invited": version.model.restricted and bool(roles),
         "model": version.model,
         "version": version,
         "switch": [

@@ -9,11 +9,9 @@ from typing import Any, Concatenate, Final, ParamSpec, cast
 from django.core.paginator import Paginator
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import render
-from django.utils.cache import patch_vary_headers
 
 from inframind.identity.caller import Caller
-from inframind.identity.pages import problem_page, wants_part
+from inframind.identity.pages import problem_page
 from inframind.identity.queries import caller_of_wallet
 from inframind.lib.problem import Problem
 
@@ -25,22 +23,6 @@ View = Callable[Concatenate[HttpRequest, Parameters], HttpResponse]
 def viewer_of(request: HttpRequest) -> Caller | None:
     """The wallet that is signed in, if any."""
     return caller_of_wallet(str(request.user.pk)) if request.user.is_authenticated else None
-
-
-def page_or_part(
-    request: HttpRequest, template: str, part: str, context: dict[str, Any], *, status: int = 200
-) -> HttpResponse:
-    """The whole page, or for an HTMX request the named part of the same template."""
-    is_part = wants_part(request)
-    response = render(
-        request,
-        f"{template}#{part}" if is_part else template,
-        {**context, "is_part": is_part},
-        status=status,
-    )
-    # Without it a browser's "back" could show the part as if it were the page.
-    patch_vary_headers(response, ["HX-Request"])
-    return response
 
 
 def paged(request: HttpRequest, rows: QuerySet[Any]) -> dict[str, Any]:

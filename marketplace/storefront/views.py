@@ -15,6 +15,7 @@ from django.views.decorators.http import require_http_methods, require_safe
 from inframind.identity import authority
 from inframind.identity.authority import permitted
 from inframind.identity.models import Wallet
+from inframind.identity.pages import page_or_part
 from inframind.identity.queries import authenticate, token_required
 from inframind.lib.problem import Problem
 from marketplace.catalog import queries as catalog
@@ -25,7 +26,7 @@ from marketplace.mesh.services import HOUSE_OPERATOR
 from marketplace.storefront import listing
 from marketplace.storefront.cards import Card, cards_of, cards_of_lists
 from marketplace.storefront.model_page import blank_form, model_context
-from marketplace.storefront.pages import page_or_part, page_view, viewer_of
+from marketplace.storefront.pages import page_view, viewer_of
 from marketplace.storefront.shelves import Shelf, source
 from marketplace.storefront.tryit import try_version
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import time
 from base64 import b32decode
 from collections.abc import Callable, Iterator
@@ -11,66 +10,36 @@ from collections.abc import Callable, Iterator
 import httpx
 import pytest
 from django_otp.oath import TOTP
-from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from tests.inframind.identity.signing import Signer
+from tests.journeys.chromium import MARKS, clean_pages
 from tests.journeys.market import Market
 
-CHROMIUM = shutil.which("chromium")
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
 TEXT = {"text": "Bees dance. The dance tells where flowers are. Others follow it."}
 TOKEN = re.compile(r"infra_[0-9A-Za-z]{40,}\Z")
 REVOKED_WITHIN_SECONDS = 5
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.xdist_group("browser"),
-    pytest.mark.skipif(CHROMIUM is None, reason="chromium is not on PATH"),
-]
+pytestmark = MARKS
 
 SignIn = Callable[..., Page]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
 def sign_in(browser: Browser, market: Market) -> Iterator[SignIn]:
     """A browser that signed in by hand; the test fails when a page had an error of script."""
-    errors: list[str] = []
+    with clean_pages(browser, market, [], refusals="4") as opened:
 
-    def hear(message: ConsoleMessage) -> None:
-        # The browser also reports a page or form that is refused, which some tests ask for.
-        refused = "the server responded with a status of 4" in message.text
-        if message.type in {"error", "warning"} and not refused:
-            errors.append(f"{message.text} ({message.location})")
+        def sign_in(signer: Signer, *, scripts: bool = True, width: int = 1280) -> Page:
+            page = opened(scripts=scripts, width=width)
+            page.context.grant_permissions(["clipboard-read", "clipboard-write"], origin=market.url)
+            page.goto(f"/signin?address={signer.address}&next=/account")
+            message = page.locator("#message-text").text_content() or ""
+            page.locator("#signature").fill(signer.sign(message))
+            page.get_by_role("button", name="Sign in", exact=True).click()
+            page.wait_for_url("**/account")
+            return page
 
-    def sign_in(signer: Signer, *, scripts: bool = True, width: int = 1280) -> Page:
-        context = browser.new_context(
-            base_url=market.url,
-            java_script_enabled=scripts,
-            viewport={"width": width, "height": 900},
-        )
-        context.set_default_timeout(15_000)
-        context.grant_permissions(["clipboard-read", "clipboard-write"], origin=market.url)
-        page = context.new_page()
-        page.on("console", hear)
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.goto(f"/signin?address={signer.address}&next=/account")
-        message = page.locator("#message-text").text_content() or ""
-        page.locator("#signature").fill(signer.sign(message))
-        page.get_by_role("button", name="Sign in", exact=True).click()
-        page.wait_for_url("**/account")
-        return page
-
-    yield sign_in
-    for context in browser.contexts:
-        context.close()
-    assert errors == []
+        yield sign_in
 
 
 def status_of(market: Market, token: str) -> int:

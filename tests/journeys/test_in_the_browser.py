@@ -4,42 +4,20 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Request, expect
 
+from tests.journeys.chromium import MARKS, clean_pages
 from tests.journeys.market import CALLER, Market, fresh_name, tar_of
 
-CHROMIUM = shutil.which("chromium")
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 TEXT = "Bees dance. The dance tells where flowers are. Others follow it."
 RECEIPT = re.compile(r"/receipts/[0-9a-f-]{36}$")
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.xdist_group("browser"),
-    pytest.mark.skipif(CHROMIUM is None, reason="chromium is not on PATH"),
-]
+pytestmark = MARKS
 
 Open = Callable[..., Page]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
@@ -47,34 +25,19 @@ def open_page(browser: Browser, market: Market) -> Iterator[Open]:
     """Opens a page of its own; the test fails when one had an error of script, network or CSP."""
     errors: list[str] = []
 
-    def hear(message: ConsoleMessage) -> None:
-        # A form that is refused is a page of its own, which the browser reports besides.
-        refused = "the server responded with a status of 401" in message.text
-        if message.type in {"error", "warning"} and not refused:
-            errors.append(f"{message.text} ({message.location})")
-
     def miss(request: Request) -> None:
         # Leaving a page ends what it still loads.
         if request.failure != "net::ERR_ABORTED":
             errors.append(f"{request.url}: {request.failure}")
 
-    def open_page(*, scripts: bool = True, width: int = 1280) -> Page:
-        context = browser.new_context(
-            base_url=market.url,
-            java_script_enabled=scripts,
-            viewport={"width": width, "height": 900},
-        )
-        context.set_default_timeout(15_000)
-        page = context.new_page()
-        page.on("console", hear)
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.on("requestfailed", miss)
-        return page
+    with clean_pages(browser, market, errors, refusals="401") as opened:
 
-    yield open_page
-    for context in browser.contexts:
-        context.close()
-    assert errors == []
+        def open_page(*, scripts: bool = True, width: int = 1280) -> Page:
+            page = opened(scripts=scripts, width=width)
+            page.on("requestfailed", miss)
+            return page
+
+        yield open_page
 
 
 @pytest.mark.parametrize("scripts", [True, False], ids=["scripts", "no-scripts"])

@@ -15,16 +15,12 @@ from typing import Any
 import pytest
 from eth_account import Account
 from eth_account.messages import encode_defunct
-from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
+from tests.journeys.chromium import MARKS, clean_pages
 from tests.journeys.market import Market
-from tests.journeys.test_in_the_browser import CHROMIUM, FLAGS
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.xdist_group("browser"),
-    pytest.mark.skipif(CHROMIUM is None, reason="chromium is not on PATH"),
-]
+pytestmark = MARKS
 # A wallet as extensions put it into a page: it asks the test, which holds the key.
 WALLET = """
 ({ uuid, name, rdns, icon, older }) => {
@@ -93,54 +89,29 @@ class Wallet:
 Open = Callable[..., Page]
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
-
-
 @pytest.fixture
 def open_page(browser: Browser, market: Market) -> Iterator[Open]:
     """Opens a page of its own, with these wallets in it; errors of script or CSP fail the test."""
-    errors: list[str] = []
+    with clean_pages(browser, market, [], refusals="4") as opened:
 
-    def hear(message: ConsoleMessage) -> None:
-        # A form that is refused is a page of its own, which the browser reports besides.
-        refused = "the server responded with a status of 4" in message.text
-        if message.type in {"error", "warning"} and not refused:
-            errors.append(f"{message.text} ({message.location})")
+        def open_page(*wallets: Wallet, scripts: bool = True, width: int = 1280) -> Page:
+            page = opened(scripts=scripts, width=width)
+            by_id = {wallet.uuid: wallet for wallet in wallets}
+            page.expose_function(
+                "askWallet", lambda uuid, method, params: by_id[uuid].answer(method, params)
+            )
+            for wallet in wallets:
+                described = {
+                    "uuid": wallet.uuid,
+                    "name": wallet.name,
+                    "rdns": f"example.{wallet.name.replace(' ', '-').lower()}",
+                    "icon": ICON,
+                    "older": wallet.older,
+                }
+                page.add_init_script(f"({WALLET})({json.dumps(described)})")
+            return page
 
-    def open_page(*wallets: Wallet, scripts: bool = True, width: int = 1280) -> Page:
-        context = browser.new_context(
-            base_url=market.url,
-            java_script_enabled=scripts,
-            viewport={"width": width, "height": 900},
-        )
-        context.set_default_timeout(15_000)
-        page = context.new_page()
-        page.on("console", hear)
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        by_id = {wallet.uuid: wallet for wallet in wallets}
-        page.expose_function(
-            "askWallet", lambda uuid, method, params: by_id[uuid].answer(method, params)
-        )
-        for wallet in wallets:
-            described = {
-                "uuid": wallet.uuid,
-                "name": wallet.name,
-                "rdns": f"example.{wallet.name.replace(' ', '-').lower()}",
-                "icon": ICON,
-                "older": wallet.older,
-            }
-            page.add_init_script(f"({WALLET})({json.dumps(described)})")
-        return page
-
-    yield open_page
-    for context in browser.contexts:
-        context.close()
-    assert errors == []
+        yield open_page
 
 
 def expect_signed_in(page: Page, address: str) -> None:
