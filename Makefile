@@ -36,11 +36,15 @@ drill: install ## The long failure drills
 bench: install ## The benchmarks, on a stack of their own
 	@exec $(BIN)/python -m inframind.devstack with -- $(CURDIR)/$(BIN)/python -m benchmarks
 
+.PHONY: contracts
+contracts: install ## Compile billing/contracts/*.sol; a test compares what is committed
+	@exec $(BIN)/python -m inframind.devstack contracts
+
 .PHONY: lint
 lint: install ## Format, ruff, mypy, import contracts
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
-	@$(LINT_ENV) $(BIN)/mypy inframind marketplace curation tests benchmarks manage.py
+	@$(LINT_ENV) $(BIN)/mypy inframind billing marketplace curation tests benchmarks manage.py
 	@$(LINT_ENV) $(BIN)/lint-imports
 
 .PHONY: install

@@ -1,4 +1,4 @@
-"""`python -m benchmarks [gateway] [hidden]`: on the stack that the environment names."""
+"""`python -m benchmarks [NAME …]`: on the stack that the environment names; all without a name."""
 
 from __future__ import annotations
 
@@ -11,9 +11,15 @@ import django
 if __name__ == "__main__":
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "inframind.settings")
     django.setup()
-    from benchmarks import gateway, hidden
+    from benchmarks import closing, gateway, hidden, recording, trees
 
     out = Path(__file__).resolve().parent.parent / "var" / "bench"
-    chosen = sys.argv[1:] or ["gateway", "hidden"]
-    for name in chosen:
-        {"gateway": gateway.main, "hidden": hidden.main}[name](out)
+    benchmarks = {
+        "gateway": gateway.main,
+        "hidden": hidden.main,
+        "recording": recording.main,
+        "trees": trees.main,
+        "closing": closing.main,
+    }
+    for name in sys.argv[1:] or benchmarks:
+        benchmarks[name](out)

@@ -16,7 +16,7 @@ _PROBLEM = {
         "status": {"type": "integer"},
         "detail": {"type": "string", "description": "What happened."},
         "remedy": {"type": "string", "description": "What to do next."},
-        "charged": {"type": "boolean"},
+        "charged": {"type": ["boolean", "null"], "description": "null: not known yet."},
         "retry_safe": {"type": "boolean"},
         "retry_after_seconds": {"type": "integer"},
         "instance": {"type": "string"},

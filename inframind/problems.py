@@ -78,7 +78,14 @@ def translate(error: Exception) -> Problem | None:
 
 def _violations(detail: Any, pointer: str) -> list[Violation]:
     if isinstance(detail, dict):
-        return [v for key, value in detail.items() for v in _violations(value, f"{pointer}/{key}")]
+        return [
+            v
+            for key, value in detail.items()
+            # What concerns the document as a whole is no field of that name.
+            for v in _violations(
+                value, pointer if key == "non_field_errors" else f"{pointer}/{key}"
+            )
+        ]
     if isinstance(detail, list):
         return [v for value in detail for v in _violations(value, pointer)]
     return [Violation(pointer, str(detail))]

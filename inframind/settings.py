@@ -44,6 +44,9 @@ INSTALLED_APPS = [
     "django_otp.plugins.otp_totp",
     "django_otp.plugins.otp_static",
     "inframind.identity",
+    "billing.ledger",
+    "billing.epochs",
+    "billing.payouts",
     "marketplace.catalog",
     "marketplace.mesh",
     "marketplace.gateway",
@@ -183,7 +186,27 @@ ACCESS_REQUESTS_PER_HOUR = env.integer("ACCESS_REQUESTS_PER_HOUR", 20, minimum=1
 
 # --- chain ------------------------------------------------------------------------------------
 CHAIN_ID = env.integer("CHAIN_ID", 31_337, minimum=1)  # a development chain's number
-ETH_RPC_URL = env.text("ETH_RPC_URL", "")  # without it, contract wallets cannot sign in
+# Without it contract wallets cannot sign in, and nothing is deposited, proposed or claimed.
+ETH_RPC_URL = env.text("ETH_RPC_URL", "")
+IFM_ADDRESS = env.text("IFM_ADDRESS", "")
+SETTLEMENT_ADDRESS = env.text("SETTLEMENT_ADDRESS", "")
+SETTLEMENT_BLOCK = env.integer("SETTLEMENT_BLOCK", 0, minimum=0)  # no event is older
+CHAIN_CONFIRMATIONS = env.integer("CHAIN_CONFIRMATIONS", 12, minimum=1)
+# The account that proposes roots, signs vouchers and relays; without it only reading goes on.
+CHAIN_KEY = env.text("CHAIN_KEY", "")
+RELAYS_PER_DAY = env.integer("RELAYS_PER_DAY", 20, minimum=0)  # per wallet, at our expense
+RELAYS_PER_DAY_IN_ALL = env.integer("RELAYS_PER_DAY_IN_ALL", 2_000, minimum=0)
+WITHDRAWAL_HOURS = env.integer("WITHDRAWAL_HOURS", 24, minimum=1)  # a voucher lives that long
+FAUCET = env.flag("FAUCET", False)  # gives test IFM away: on a development chain only
+
+# --- money ------------------------------------------------------------------------------------
+# The share of nodes from TRITON_NODES that name no operator; without it the account of CHAIN_KEY,
+# and without that one the signer of receipts.
+HOUSE_PAYOUT_ADDRESS = env.text("HOUSE_PAYOUT_ADDRESS", "")
+# Signs receipts; without it the key is derived from SECRET_KEY.
+GATEWAY_KEY = env.text("GATEWAY_KEY", "")
+LEASE_CALLS = env.integer("LEASE_CALLS", 32, minimum=1)  # a process leases funds for so many
+RECEIPT_EPOCHS_KEPT = env.integer("RECEIPT_EPOCHS_KEPT", 13, minimum=1)
 
 # --- mesh and gateway -------------------------------------------------------------------------
 TRITON_NODES = env.document("TRITON_NODES", [])
@@ -193,6 +216,8 @@ CALL_DEADLINE_SECONDS = env.integer("CALL_DEADLINE_SECONDS", 30, minimum=1)
 LOAD_DEADLINE_SECONDS = env.integer("LOAD_DEADLINE_SECONDS", 60, minimum=1)
 ANONYMOUS_CALLS_PER_MINUTE = env.integer("ANONYMOUS_CALLS_PER_MINUTE", 120, minimum=1)
 WALLET_CALLS_PER_MINUTE = env.integer("WALLET_CALLS_PER_MINUTE", 6_000, minimum=1)
+# Per wallet: what is kept for calls with an Idempotency-Key.
+KEYED_ANSWERS_MAX_BYTES = env.integer("KEYED_ANSWERS_MAX_BYTES", 64 << 20, minimum=0)
 
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["inframind.identity.api.BearerAuthentication"],
@@ -242,6 +267,13 @@ CELERY_BEAT_SCHEDULE = {
     "sweep-packages": {"task": "catalog.sweep_packages", "schedule": 86_400.0},
     "probe-nodes": {"task": "mesh.probe_nodes", "schedule": 5.0},
     "place-pinned": {"task": "mesh.place_pinned", "schedule": 15.0},
+    "close-due-epoch": {"task": "epochs.close_due", "schedule": 10.0},
+    "retire-receipts": {"task": "epochs.retire", "schedule": 3_600.0},
+    "sweep-leases": {"task": "ledger.sweep", "schedule": 10.0},
+    "follow-chain": {"task": "payouts.follow", "schedule": 2.0},
+    "send-transactions": {"task": "payouts.send", "schedule": 2.0},
+    "reconcile": {"task": "payouts.reconcile", "schedule": 86_400.0},
+    "sweep-keyed-calls": {"task": "gateway.sweep", "schedule": 600.0},
     "refresh-lists": {"task": "lists.refresh", "schedule": 60.0},
 }
 

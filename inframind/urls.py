@@ -20,11 +20,15 @@ urlpatterns = [
     path("api/v1/", include("marketplace.mesh.urls")),
     path("api/v1/", include("marketplace.gateway.api_urls")),
     path("api/v1/", include("curation.lists.urls")),
+    path("api/v1/", include("billing.ledger.urls")),
+    path("api/v1/", include("billing.epochs.urls")),
+    path("api/v1/", include("billing.payouts.api_urls")),
     path("api/v1/", include("inframind.identity.api_urls")),
     path("api/schema/", public(SpectacularAPIView.as_view()), name="schema"),
     path("api/docs/", public(SpectacularSwaggerSplitView.as_view(url_name="schema")), name="docs"),
     path("admin/", admin.site.urls),
     path("", include("inframind.identity.urls")),
+    path("", include("billing.payouts.urls")),
     path("", include("marketplace.storefront.urls")),
 ]
 

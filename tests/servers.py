@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from inframind.devstack.chain import Anvil, start_anvil
+from inframind.devstack.chaintools import ensure_chain_tools
 from inframind.devstack.nodevenv import ensure_node_venv
 from inframind.devstack.postgres import start_postgres
 from inframind.devstack.processes import Children
@@ -28,7 +30,7 @@ from inframind.devstack.triton import Node, make_node
 FOLDER_VARIABLE = "INFRAMIND_TEST_FOLDER"
 END_SECONDS = 30
 
-# Nodes that this process started for all: a collected Popen would warn that its child still runs.
+# What this process started for a whole run: a collected Popen would warn that its child still runs.
 _kept: list[Children] = []
 
 
@@ -81,7 +83,8 @@ class Controller:
 
     def stop(self) -> None:
         """End every server of the run, also those that workers started, and wait for that."""
-        self.children.close()
+        for each in (self.children, *_kept):
+            each.close()
         os.close(self.lifeline)
         deadline = time.monotonic() + END_SECONDS
         while time.monotonic() < deadline and any(
@@ -160,6 +163,17 @@ def private_node(*, name: str = "private", is_sandbox: bool = False) -> Iterator
                 node.stop()
     finally:
         children.close()
+
+
+def shared_chain() -> Anvil:
+    """This process's own chain, in memory; it ends with the run."""
+    folder = Path(os.environ[FOLDER_VARIABLE])
+    children = _children(folder)
+    _kept.append(children)
+    tools = ensure_chain_tools(children, say=print)
+    anvil = start_anvil(children, tools, name=f"chain-{os.getpid()}")
+    (folder / "pids" / str(anvil.child.pid)).touch()
+    return anvil
 
 
 def _children(folder: Path) -> Children:

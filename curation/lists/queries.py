@@ -85,7 +85,11 @@ def _shelves(rules: Sequence[Rule], length: int) -> list[Shelf]:
 
 
 def candidates() -> list[Candidate]:
-    """Every public, listed model with the figures of the last 30 days, by the database's clock."""
+    """Every public, listed model with the figures of the last 30 days, by the database's clock.
+
+    Calls of those who are paid for them, or who vote with them, are left out: nobody ranks
+    themselves.
+    """
     listed = list(
         visible(None)
         .select_related("current")
@@ -101,7 +105,7 @@ def candidates() -> list[Candidate]:
     )
     counted = Q(outcome__in=Call.COUNTED)
     rows = (
-        Call.objects.filter(version__model__in=listed, created_at__gt=Now() - WINDOW)
+        Call.objects.filter(version__model__in=listed, created_at__gt=Now() - WINDOW, linked=False)
         .values("version__model_id")
         .annotate(
             calls=Count("id", filter=counted),

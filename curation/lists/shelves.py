@@ -16,7 +16,11 @@ SHELF_LENGTH = 100
 
 @dataclass(frozen=True)
 class Candidate:
-    """What the rules are fed about one public, listed model. Windows are 30 days."""
+    """What the rules are fed about one public, listed model. Windows are 30 days.
+
+    Calls by the owner, the payee, the node's operator, or a wallet that votes with one of them are
+    in none of the figures.
+    """
 
     name: str
     activated_at: datetime
@@ -75,7 +79,7 @@ RULES = (
         "top-performing",
         "Top performing",
         f"Ranked by calls served in 30 days × success rate, from {MIN_CALLS} calls on; "
-        "ties go to the lower median latency.",
+        "ties go to the lower median latency. Calls by those who are paid for them never count.",
         f"No model has {MIN_CALLS} calls in the last 30 days yet. Call one and it starts to count.",
         lambda c: c.success is not None,
         _top_score,
@@ -92,7 +96,7 @@ RULES = (
         "privacy-ready",
         "Privacy-ready",
         "Declares an enclave or zkML runtime, and a check found a node that offers it; the most "
-        "served first.",
+        "served to others first.",
         "No model has a privacy-ready badge: none declares an enclave or zkML runtime that a node "
         "offers today.",
         lambda c: "privacy-ready" in c.badges,
@@ -109,7 +113,8 @@ RULES = (
     Rule(
         "agent-compatible",
         "Agent-compatible",
-        "A check found its output structured, so the next model can read it; most served first.",
+        "A check found its output structured, so the next model can read it; the most served "
+        "to others first.",
         "No model has an agent-compatible badge yet.",
         lambda c: "agent-compatible" in c.badges,
         lambda c: Fraction(c.served),

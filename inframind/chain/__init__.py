@@ -1,1 +1,1 @@
-"""The chain, as far as the registry reads it. Nothing else imports web3."""
+"""The chain: what is read from it and sent to it. Nothing else imports web3."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import csv
+import sys
 from typing import Annotated, Any
 
 import typer
 
-from inframind.cli import keystore, listing, logins, options, settings, signing
+from inframind.cli import keystore, listing, logins, options, refusal, settings, signing
 from inframind.cli.client import Server
 from inframind.cli.refusal import EXIT_NOT_ALLOWED, Refusal
 from inframind.cli.terminal import err, moment, out, out_json, plain, styled
@@ -126,10 +128,13 @@ def whoami(json_output: options.Json = False, no_input: options.NoInput = False)
 
 def usage(
     days: Annotated[int, typer.Option("--days", min=1, max=366, help="How far back.")] = 30,
+    csv_output: Annotated[
+        bool, typer.Option("--csv", help="Comma-separated values, for a spreadsheet.")
+    ] = False,
     json_output: options.Json = False,
     no_input: options.NoInput = False,
 ) -> None:
-    """Show what you have called and what it cost, by day and by model.
+    """Show what you have called and what it cost, by model, by token and by day.
 
     Piped, a line is tab-separated: what it counts, calls, served, fees.
 
@@ -137,21 +142,67 @@ def usage(
     Examples:
       infra usage
       infra usage --days 7 --json
+      infra usage --days 366 --csv > usage.csv
     """
+    if csv_output and json_output:
+        raise refusal.usage("Two forms are asked for.", "Use one of --csv and --json.")
     with Server() as server:
         server.require_token("see your usage")
         document = server.get("/api/v1/account/usage", {"days": days})
     if json_output:
         out_json(document)
-        return
+    elif csv_output:
+        _write_csv(document)
+    else:
+        listing.show_columns(("", "CALLS", "SERVED", "FEES"), _usage_rows(document, days))
+
+
+def _usage_rows(document: dict[str, Any], days: int) -> list[tuple[str, ...]]:
     rows = [_usage_row(f"last {days} days", document)]
     rows += [_usage_row(plain(each["model"]), each) for each in document["by_model"]]
+    rows += [_usage_row(_token_words(each), each) for each in document["by_token"]]
     rows += [_usage_row(plain(each["day"]), each) for each in document["by_day"] if each["calls"]]
-    listing.show_columns(("", "CALLS", "SERVED", "FEES"), rows)
+    return rows
 
 
 def _usage_row(label: str, document: dict[str, Any]) -> tuple[str, ...]:
     return label, str(document["calls"]), str(document["served"]), plain(document["fees"]["text"])
+
+
+def _token_words(used: dict[str, Any]) -> str:
+    name = plain(used.get("name") or "")
+    if used.get("token") is None:
+        return name or "signed in on a page"
+    return f"{name} ({plain(used['token'])})" if name else plain(used["token"])
+
+
+def _write_csv(document: dict[str, Any]) -> None:
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(("by", "what", "calls", "served", "fee_base_units", "fee"))
+    groups = (
+        ("model", document["by_model"], lambda each: each["model"]),
+        ("token", document["by_token"], _token_words),
+        ("day", document["by_day"], lambda each: each["day"]),
+    )
+    for by, rows, name_of in groups:
+        for each in rows:
+            fees = each["fees"]
+            writer.writerow(
+                (
+                    by,
+                    _cell(name_of(each)),
+                    each["calls"],
+                    each["served"],
+                    _cell(fees["base_units"]),
+                    _cell(fees["text"]),
+                )
+            )
+
+
+def _cell(value: object) -> str:
+    # A spreadsheet would run what begins like a formula, and a token's name can be anything.
+    text = plain(value)
+    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t") else text
 
 
 def _signed(text: str, wallet: keystore.Wallet, *, json_output: bool, no_input: bool) -> str:

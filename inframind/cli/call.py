@@ -181,6 +181,8 @@ def _facts(headers: Mapping[str, str], elapsed_ms: float) -> dict[str, Any]:
         "server_ms": float(timing[1]) if timing else None,
         "receipt": headers.get("Inframind-Receipt", ""),
     }
+    if headers.get("Idempotency-Replayed") == "true":
+        facts["replayed"] = True
     if "Deprecation" in headers:
         facts["deprecated"] = True
         facts["sunset"] = headers.get("Sunset", "")
@@ -210,6 +212,7 @@ def _show_facts(facts: dict[str, Any], url: str) -> None:
         f"on {plain(facts['node'])}" if facts["node"] else "",
         f"fee {plain(facts['fee'])}" if facts["fee"] else "",
         latency,
+        "the answer of the first call with this key, charged once" if facts.get("replayed") else "",
     ]
     lines = [" · ".join(word for word in words if word)]
     if facts["receipt"]:

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final
 
-from inframind.cli import refusal
+from inframind.cli import progress, refusal
 from inframind.cli.client import Server, model_path
-from inframind.cli.terminal import console, err, plain, styled, watched
+from inframind.cli.terminal import err, plain, styled
 
-_FIRST_PAUSE_SECONDS: Final = 0.3
-_LONGEST_PAUSE_SECONDS: Final = 2.0
 UNFINISHED: Final = ("queued", "running")
 
 
@@ -28,11 +23,10 @@ def wait(
 
     Raises Refusal when the time is over first: the verification itself goes on.
     """
-    deadline = time.monotonic() + timeout_seconds
-    pause = _FIRST_PAUSE_SECONDS
     shown: set[str] = set()
-    with _spinner("Verifying") as say:
-        while True:
+    verification: dict[str, Any] = {}
+    with progress.spinner("Verifying") as say:
+        for _ in progress.pauses(timeout_seconds):
             verification = fetch(server, name, version)
             for check in verification["checks"]:
                 if show_checks and check["kind"] not in shown:
@@ -40,17 +34,14 @@ def wait(
                     err(check_line(check))
             if verification["state"] not in UNFINISHED:
                 return verification
-            if time.monotonic() >= deadline:
-                raise refusal.failed(
-                    "verification-unfinished",
-                    f"{name}@{version} is registered, but its verification did not finish within "
-                    f"{timeout_seconds:.0f} s{_because(verification)}.",
-                    f"It goes on without you; see infra model verify {name}@{version}",
-                    retry_safe=True,
-                )
             say(_status(verification))
-            time.sleep(min(pause, max(0.0, deadline - time.monotonic())))
-            pause = min(pause * 1.5, _LONGEST_PAUSE_SECONDS)
+    raise refusal.failed(
+        "verification-unfinished",
+        f"{name}@{version} is registered, but its verification did not finish within "
+        f"{timeout_seconds:.0f} s{_because(verification)}.",
+        f"It goes on without you; see infra model verify {name}@{version}",
+        retry_safe=True,
+    )
 
 
 def check_line(check: dict[str, Any], *, stdout: bool = False) -> str:
@@ -88,24 +79,3 @@ def _status(verification: dict[str, Any]) -> str:
     state = "Waiting for a node" if verification.get("state") == "queued" else "Verifying"
     reason = verification.get("reason")
     return f"{state}: {plain(reason)}" if reason else state
-
-
-def _spinner(text: str) -> AbstractContextManager[Callable[[str], None]]:
-    if not watched():
-        return nullcontext(lambda _: None)
-    return _Spinner(text)
-
-
-class _Spinner:
-    def __init__(self, text: str) -> None:
-        self._status = console(stderr=True).status(text, spinner="dots")
-
-    def __enter__(self) -> Callable[[str], None]:
-        # As Text, because rich would read square brackets of a plain string as markup.
-        from rich.text import Text
-
-        self._status.start()
-        return lambda text: self._status.update(Text(text))
-
-    def __exit__(self, *_: object) -> None:
-        self._status.stop()

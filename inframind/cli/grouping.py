@@ -13,6 +13,7 @@ ACCOUNT = "Account"
 MODELS = "Models"
 CALLING = "Calling"
 NODES = "Nodes"
+MONEY = "Money"
 
 
 class Panels(TyperGroup):

@@ -63,6 +63,11 @@ def show_table(models: Sequence[dict[str, Any]]) -> None:
         out(styled(line, "bold", stdout=True) if row is head else line)
 
 
+def on_a_terminal() -> bool:
+    """Whether a person reads stdout, rather than a program."""
+    return sys.stdout.isatty()
+
+
 def show_columns(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Rows of texts: aligned under a heading on a terminal, tab-separated lines elsewhere."""
     if not sys.stdout.isatty():

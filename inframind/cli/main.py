@@ -10,15 +10,19 @@ from typing import Annotated, NoReturn
 import typer
 
 from inframind.cli import account, grouping, refusal, terminal
+from inframind.cli.balance import balance
 from inframind.cli.call import call
+from inframind.cli.deposits import deposit
 from inframind.cli.groups import group_app
 from inframind.cli.model import model_app
 from inframind.cli.nodes import node_app
 from inframind.cli.receipts import receipt_app
 from inframind.cli.refusal import EXIT_INTERRUPTED, Refusal
 from inframind.cli.register import register
+from inframind.cli.rewards import rewards_app
 from inframind.cli.tokens import token_app
 from inframind.cli.wallet import wallet_app
+from inframind.cli.withdrawals import withdraw
 
 app = typer.Typer(
     name="infra",
@@ -34,7 +38,6 @@ app.command("login", rich_help_panel=grouping.ACCOUNT)(account.login)
 app.command("logout", rich_help_panel=grouping.ACCOUNT)(account.logout)
 app.command("whoami", rich_help_panel=grouping.ACCOUNT)(account.whoami)
 app.add_typer(token_app, rich_help_panel=grouping.ACCOUNT)
-app.command("usage", rich_help_panel=grouping.ACCOUNT)(account.usage)
 app.add_typer(model_app, rich_help_panel=grouping.MODELS)
 app.command(
     "register",
@@ -45,6 +48,11 @@ app.add_typer(group_app, rich_help_panel=grouping.MODELS)
 app.command("call", rich_help_panel=grouping.CALLING)(call)
 app.add_typer(receipt_app, rich_help_panel=grouping.CALLING)
 app.add_typer(node_app, rich_help_panel=grouping.NODES)
+app.command("balance", rich_help_panel=grouping.MONEY)(balance)
+app.command("deposit", rich_help_panel=grouping.MONEY)(deposit)
+app.command("withdraw", rich_help_panel=grouping.MONEY)(withdraw)
+app.command("usage", rich_help_panel=grouping.MONEY)(account.usage)
+app.add_typer(rewards_app, rich_help_panel=grouping.MONEY)
 
 
 def _show_version(wanted: bool) -> None:
@@ -77,6 +85,7 @@ def infra(
       infra call --model summarizer-v1 text="A long text. It has two sentences."
       infra wallet create                       a wallet, or: infra wallet import
       infra login                               it signs a text, which is free
+      infra deposit 2.5IFM                      calls are paid from your balance
       export INFRA_TOKEN=$(infra token generate --model summarizer-v1 --expires-in 24h)
       infra register --model model.yaml --name summarizer-v1 --version 1.0
 
@@ -87,6 +96,8 @@ def infra(
       INFRA_PRIVATE_KEY    a wallet's key; it wins over the keystore
       INFRA_PASSWORD_FILE  a file with the keystore's password, where nobody can be asked
       INFRA_NODE_SECRET    the control secret of a node that you register
+      INFRA_CHAIN_ID       the only chain that your wallet signs for
+      INFRA_RPC_URL        an RPC of your own, which `infra rewards verify` asks for the root
       NO_COLOR             no colour
       XDG_CONFIG_HOME      infra/config.toml there may hold url = "…" and keystore = "…"
 

@@ -18,6 +18,10 @@ _LOCAL_TYPE_PREFIX: Final = "/problems/"
 _SIGN_IN_REMEDY: Final = "Sign in with `infra login`, or export INFRA_TOKEN=<your token>."
 # What was typed by mistake may be a token or a key, and an error ends up in logs.
 _SECRET: Final = re.compile(r"infra_[0-9A-Za-z]{20,}|(?<![0-9A-Za-z])(?:0x)?[0-9a-fA-F]{64}\b")
+_TOP_UP: Final = (
+    "Top up with `infra deposit 2.5IFM`, and see `infra balance`. Models that are free need no "
+    "balance: infra model list --sort price"
+)
 # The server speaks to programs, of addresses and headers; here the same is a command or an option.
 _REMEDIES: Final = {
     "not-found": "See what there is: infra model list. A private model is seen by those only whom "
@@ -26,9 +30,38 @@ _REMEDIES: Final = {
     "invalid-token": "Sign in again with `infra login`, or put a token that is still good in "
     "INFRA_TOKEN.",
     "over-budget": "Raise --budget, or call another model.",
+    "insufficient-balance": _TOP_UP,
+    "insufficient-funds": _TOP_UP,
+    "day-limit-reached": "Raise your limit with `infra balance --per-day 5IFM`, or take it away "
+    "with `infra balance --per-day none`; or wait until midnight UTC.",
 }
 
 
+# Nothing left this machine, or it was no call: of fees and of another try there is nothing to say.
+_NO_CALL: Final = frozenset(
+    {
+        "wrong-usage",
+        "not-signed-in",
+        "no-wallet",
+        "wrong-password",
+        "other-wallet",
+        "contracts-changed",
+        "no-chain",
+        "no-faucet",
+        "not-signed",
+        "transaction-reverted",
+        "not-mined-yet",
+        "not-credited-yet",
+        "not-paid-yet",
+        "not-relayed",
+        "withdrawal-open",
+        "too-little-available",
+        "not-claimed-yet",
+        "rewards-unsound",
+        "receipt-unsound",
+        "unreadable-dump",
+    }
+)
 _MISSING_MODEL: Final = "There is no model"
 
 
@@ -125,8 +158,7 @@ def sentences(document: dict[str, Any]) -> list[str]:
         remedy = document.get("remedy")
     if isinstance(remedy, str) and remedy:
         lines.append(plain(remedy))
-    # Nothing left this machine, so there is nothing to say of money or of another try.
-    if code in ("wrong-usage", "not-signed-in", "no-wallet", "wrong-password"):
+    if code in _NO_CALL:
         return lines
     tail = [_charge(document), _retry(document)]
     lines.append(styled(" ".join(part for part in tail if part), "dim"))

@@ -1,4 +1,4 @@
-"""`python -m inframind.devstack demo|dev|install|with`: the stack from the terminal."""
+"""`python -m inframind.devstack demo|dev|install|contracts|with`: the stack from the terminal."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
+from inframind.devstack.chaintools import CONTRACTS, compile_contracts, ensure_chain_tools
 from inframind.devstack.nodevenv import ROOT, ensure_node_venv
 from inframind.devstack.ports import free_ports
 from inframind.devstack.processes import Children, StackProblem
@@ -39,7 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("demo", help="seed real models, walk through the main job, stay up")
     commands.add_parser("dev", help="the stack with reload, without seeding")
-    commands.add_parser("install", help="make the environment of the Triton nodes")
+    commands.add_parser("install", help="fetch what the Triton nodes and the chain need")
+    commands.add_parser("contracts", help="compile the contracts into billing/contracts/artefacts")
     throwaway = commands.add_parser("with", help="run a command on a seeded, throwaway stack")
     throwaway.add_argument("program", nargs="+", metavar="PROGRAM")
     asked = parser.parse_args(arguments)
@@ -52,6 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _dev()
         if asked.command == "install":
             return _install()
+        if asked.command == "contracts":
+            return _contracts()
         return _with(asked.program)
     except StackProblem as problem:
         print(f"\n{problem}", file=sys.stderr)
@@ -87,7 +91,7 @@ def _demo() -> int:
 def _dev() -> int:
     with Stack(port=_port(), say=_say, is_debug=True) as stack:
         _start(stack, reload=True)
-        _say(f"\nReady: {stack.url}/models  (code reloads; logs in var/log)")
+        _say(f"\nReady: {stack.url}/models and {stack.url}/epochs  (code reloads; logs in var/log)")
         return _stay(stack)
 
 
@@ -95,6 +99,17 @@ def _install() -> int:
     children = Children(ROOT / "var" / "log")
     try:
         ensure_node_venv(children, say=_say)
+        ensure_chain_tools(children, say=_say)
+    finally:
+        children.close()
+    return 0
+
+
+def _contracts() -> int:
+    children = Children(ROOT / "var" / "log")
+    try:
+        tools = ensure_chain_tools(children, say=_say)
+        compile_contracts(children, tools, CONTRACTS / "artefacts")
     finally:
         children.close()
     return 0
@@ -128,7 +143,7 @@ def _with(program: Sequence[str]) -> int:
 
 def _start(stack: Stack, *, reload: bool = False) -> None:
     began = time.monotonic()
-    _say("Starting PostgreSQL, Redis and the Triton nodes")
+    _say("Starting PostgreSQL, Redis, the Triton nodes and the chain")
     stack.start_servers()
     for node in stack.nodes:
         if node.isolation:

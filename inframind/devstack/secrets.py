@@ -12,26 +12,32 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Secrets:
-    """One random text per part."""
+    """One random text per part; ``chain`` is a private key, in hexadecimal."""
 
     django: str
     postgres: str
     redis: str
     triton: str
+    chain: str
 
 
 def kept_secrets(path: Path) -> Secrets:
-    """The secrets in the file; made there on first use."""
-    try:
-        return Secrets(**json.loads(path.read_text()))
-    except FileNotFoundError:
-        fresh = fresh_secrets()
-    write_private(path, asdict(fresh))
-    return fresh
+    """The secrets in the file; made there on first use, each as soon as there is a use for it."""
+    found: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
+    kept = Secrets(**{**asdict(fresh_secrets()), **found})
+    if asdict(kept) != found:
+        write_private(path, asdict(kept))
+    return kept
 
 
 def fresh_secrets() -> Secrets:
-    return Secrets(*(secrets.token_urlsafe(32) for _ in range(4)))
+    return Secrets(
+        django=secrets.token_urlsafe(32),
+        postgres=secrets.token_urlsafe(32),
+        redis=secrets.token_urlsafe(32),
+        triton=secrets.token_urlsafe(32),
+        chain=f"0x{secrets.token_hex(32)}",
+    )
 
 
 def write_private(path: Path, document: dict[str, Any]) -> None:

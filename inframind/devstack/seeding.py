@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import IO
 
 import orjson
+from django.conf import settings
 from django.db.models import Count, Q
 
 from curation.lists import services as lists
 from inframind.devstack import demo
+from inframind.devstack.funding import fund
 from inframind.identity.caller import Caller
 from inframind.identity.models import Token, Wallet
 from inframind.identity.services import mint_token
@@ -48,7 +50,8 @@ def seed(*, packages_dir: Path, say: Say) -> None:
     mesh.probe_all()
     publisher = _wallet(PUBLISHER, "InfraMind Labs")
     staff = _wallet(STAFF, "Registry staff", is_staff=True)
-    _wallet(CALLER, "Demo caller")
+    caller = _wallet(CALLER, "Demo caller")
+    _fund(publisher, caller, say)
     names = []
     for package in demo.build(packages_dir):
         with _as_tar(package) as stream:
@@ -94,6 +97,14 @@ def _wallet(address: str, display_name: str, *, is_staff: bool = False) -> Walle
         wallet.display_name, wallet.is_staff = display_name, is_staff
         wallet.save()
     return wallet
+
+
+def _fund(publisher: Wallet, caller: Wallet, say: Say) -> None:
+    if settings.FAUCET:
+        for wallet, account in ((publisher, 0), (caller, 2)):
+            fund(wallet, account=account, say=say)
+    else:
+        say("There is no faucet here: paid models are not called until somebody deposits.")
 
 
 def _reviewed(cid: str) -> bool:

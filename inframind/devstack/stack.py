@@ -12,6 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
+from inframind.devstack.chain import CHAIN_ID, ensure_contracts, start_anvil
+from inframind.devstack.chaintools import ensure_chain_tools
 from inframind.devstack.nodevenv import ROOT, ensure_node_venv
 from inframind.devstack.ports import LOOPBACK
 from inframind.devstack.postgres import start_postgres
@@ -24,7 +26,7 @@ from inframind.devstack.web import Application
 TRUSTED_NODES = ("node-a", "node-b")
 SANDBOX_NODE = "sandbox"
 # Part by part: what is set in the environment is used as given and not embedded.
-GIVEN = ("DATABASE_URL", "REDIS_URL", "TRITON_NODES")
+GIVEN = ("DATABASE_URL", "REDIS_URL", "TRITON_NODES", "ETH_RPC_URL")
 
 Say = Callable[[str], None]
 
@@ -80,14 +82,16 @@ class Stack:
                 self._lock.close()
 
     def start_servers(self, environment: Mapping[str, str] = os.environ) -> None:
-        """Start PostgreSQL, Redis and the nodes side by side; those that are given are left out.
+        """Start PostgreSQL, Redis, the nodes and the chain side by side; those that are given are
+        left out.
 
         Raises StackProblem in words for the terminal where one does not come up.
         """
         given = {name: environment[name] for name in GIVEN if environment.get(name)}
         secrets = kept_secrets(self.var / "secrets.json")
         found: dict[str, Future[str]] = {}
-        pool = ThreadPoolExecutor(max_workers=3)
+        chain: Future[dict[str, str]] | None = None
+        pool = ThreadPoolExecutor(max_workers=4)
         try:
             if "DATABASE_URL" not in given:
                 found["DATABASE_URL"] = pool.submit(
@@ -107,7 +111,10 @@ class Stack:
                 )
             if "TRITON_NODES" not in given:
                 found["TRITON_NODES"] = pool.submit(self._start_nodes, secrets.triton)
+            if "ETH_RPC_URL" not in given:
+                chain = pool.submit(self._start_chain, secrets.chain)
             urls = {name: future.result() for name, future in found.items()}
+            on_chain = {} if chain is None else chain.result()
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
         for name in given:
@@ -126,6 +133,7 @@ class Stack:
             **({"DEBUG": "1"} if self.is_debug else {}),
             **given,
             **urls,
+            **on_chain,
         }
         self._write_state()
 
@@ -161,6 +169,24 @@ class Stack:
         for node in self.nodes:
             node.await_ready()
         return json.dumps([node.document() for node in self.nodes])
+
+    def _start_chain(self, key: str) -> dict[str, str]:
+        """The environment of an application that uses the embedded chain."""
+        folder = self.var / "chain"
+        tools = ensure_chain_tools(self.children, say=self.say)
+        anvil = start_anvil(self.children, tools, state=folder / "state.json")
+        contracts = ensure_contracts(anvil, kept=folder / "contracts.json", key=key)
+        return {
+            "ETH_RPC_URL": anvil.url,
+            "CHAIN_ID": str(CHAIN_ID),
+            "IFM_ADDRESS": contracts.ifm,
+            "SETTLEMENT_ADDRESS": contracts.settlement,
+            "SETTLEMENT_BLOCK": str(contracts.block),
+            "CHAIN_KEY": key,
+            # Its blocks are final: nobody else makes any.
+            "CHAIN_CONFIRMATIONS": "1",
+            "FAUCET": "1",
+        }
 
     def _write_state(self) -> None:
         pids = {child.name: child.pid for child in self.children.running}

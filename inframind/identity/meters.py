@@ -8,6 +8,7 @@ after that: a statement sees what was committed when it began, not when its lock
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
@@ -47,14 +48,35 @@ _HOLD: Final = """
     SELECT asked.*, (SELECT count(*) FROM made) FROM asked
 """
 _SETTLE: Final = """
-    WITH ended AS (
-        DELETE FROM identity_meterhold WHERE meter_id = ANY(%(ids)s) AND call_id = %(call_id)s
-        RETURNING meter_id, expires_at > statement_timestamp() AS live
+    WITH asked AS (
+        SELECT * FROM unnest(
+            %(meters)s::uuid[], %(calls)s::uuid[], %(fees)s::numeric[], %(served)s::boolean[]
+        ) AS asked (meter_id, call_id, fee, served)
+    ), ended AS (
+        DELETE FROM identity_meterhold held USING asked
+        WHERE held.meter_id = asked.meter_id AND held.call_id = asked.call_id
+        RETURNING held.meter_id, held.call_id, asked.fee, asked.served,
+                  held.expires_at > statement_timestamp() AS live
+    ), used AS (
+        UPDATE identity_meter meter
+        SET calls_used = calls_used + sums.calls,
+            spent_base_units = spent_base_units + sums.fees
+        FROM (
+            SELECT meter_id, count(*) AS calls, sum(fee) AS fees FROM ended
+            WHERE live AND served GROUP BY meter_id
+        ) sums WHERE meter.id = sums.meter_id
     )
-    UPDATE identity_meter meter
-    SET calls_used = calls_used + 1, spent_base_units = spent_base_units + %(fee)s
-    FROM ended WHERE meter.id = ended.meter_id AND ended.live AND %(served)s
+    SELECT call_id, count(*) FROM ended WHERE live GROUP BY call_id
 """
+
+
+class Settlement(NamedTuple):
+    """How a call that was held against ``meters`` ended; what it cost, in base units."""
+
+    meters: tuple[UUID, ...]
+    call_id: UUID
+    served: bool
+    fee_base_units: int
 
 
 class _Asked(NamedTuple):
@@ -103,7 +125,9 @@ async def hold_on(
         if not calls_left:
             raise _calls_used_up(each, whose)
         limit = each.spend_limit_base_units
-        if limit is not None and each.spent_base_units + each.fees_held + fee_base_units > limit:
+        # In int: arithmetic of Decimals rounds to 28 digits.
+        spent = int(each.spent_base_units) + int(each.fees_held) + fee_base_units
+        if limit is not None and spent > limit:
             raise _spend_used_up(each, whose, fee_base_units)
     raise Problem(
         "invalid-token",
@@ -115,32 +139,33 @@ async def hold_on(
 
 
 async def settle_on(
-    database: AsyncConnection, caller: Caller, call_id: UUID, *, served: bool, fee_base_units: int
-) -> None:
-    """Counts a call that was served, and gives the place of any other back.
+    database: AsyncConnection[Any], settlements: Sequence[Settlement]
+) -> frozenset[UUID]:
+    """Counts calls that were served, and gives the places of the others back, in one round trip.
 
-    Has to run inside the transaction that writes the call's row. Raises a 503 ``Problem`` when the
-    hold of a served call had ended meanwhile, since its place may be another's by now: the
-    transaction has to be rolled back, and the answer not delivered.
+    Has to run inside the transaction that writes the calls' rows. Returns the served calls whose
+    hold had ended meanwhile, since their places may be others' by now: where there are any, the
+    transaction has to be rolled back, and their answers must not be delivered.
     """
+    if not settlements:
+        return frozenset()
+    each = [(meter, call) for call in settlements for meter in call.meters]
     parameters = {
-        "ids": list(caller.meters),
-        "call_id": call_id,
-        "fee": fee_base_units,
-        "served": served,
+        "ids": list({meter for meter, _ in each}),
+        "meters": [meter for meter, _ in each],
+        "calls": [call.call_id for _, call in each],
+        "fees": [str(call.fee_base_units) for _, call in each],
+        "served": [call.served for _, call in each],
     }
     async with database.pipeline():
         await database.execute(_LOCK, parameters)
         cursor = await database.execute(_SETTLE, parameters)
-    if served and cursor.rowcount != len(caller.meters):
-        raise Problem(
-            "not-recorded",
-            "The call took longer than its token's limit could be held for it.",
-            status=503,
-            remedy="Try again in a moment.",
-            retry_safe=True,
-            retry_after_seconds=5,
-        )
+        live: dict[UUID, int] = dict(await cursor.fetchall())
+    return frozenset(
+        call.call_id
+        for call in settlements
+        if call.served and live.get(call.call_id) != len(call.meters)
+    )
 
 
 def _calls_used_up(meter: _Asked, whose: str) -> Problem:

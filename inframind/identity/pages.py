@@ -1,4 +1,4 @@
-"""What the pages of the account share: who may see them, the page or its part, the tabs."""
+"""What pages share: refusals as pages, a page or its part, numbered rows, the account's tabs."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import Any, Concatenate, Final, ParamSpec, cast
 from urllib.parse import urlencode, urlsplit
 
 from django.conf import settings
+from django.core.paginator import Paginator
+from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import Resolver404, resolve
@@ -23,10 +25,13 @@ from inframind.lib.problem import Problem
 Parameters = ParamSpec("Parameters")
 View = Callable[Concatenate[HttpRequest, Parameters], HttpResponse]
 
+ROWS_A_PAGE: Final = 50
 _TEMPLATES: Final = {403: "403.html", 404: "404.html", 503: "503.html"}
 # Those of upper apps are offered where they answer.
 _TABS: Final = (
     ("overview", "Overview", "/account"),
+    ("balance", "Balance", "/account/balance"),
+    ("earnings", "Earnings", "/account/earnings"),
     ("tokens", "Tokens", "/account/tokens"),
     ("sessions", "Sessions", "/account/sessions"),
     ("groups", "Groups", "/account/groups"),
@@ -107,6 +112,20 @@ def problem_page(request: HttpRequest, problem: Problem) -> HttpResponse:
     return response
 
 
+def page_view(view: View[Parameters]) -> View[Parameters]:
+    """Let a view raise `Problem`: the reader gets the error page instead."""
+
+    def answered(
+        request: HttpRequest, *args: Parameters.args, **kwargs: Parameters.kwargs
+    ) -> HttpResponse:
+        try:
+            return view(request, *args, **kwargs)
+        except Problem as problem:
+            return problem_page(request, problem)
+
+    return cast("View[Parameters]", update_wrapper(answered, view))
+
+
 def account_page(view: View[Parameters]) -> View[Parameters]:
     """A page of the account: a stranger is sent to sign in and comes back, a ``Problem`` is a page,
     and no cache keeps what it shows."""
@@ -122,6 +141,34 @@ def account_page(view: View[Parameters]) -> View[Parameters]:
             return problem_page(request, problem)
 
     return cast("View[Parameters]", never_cache(update_wrapper(answered, view)))
+
+
+def not_an_act() -> Problem:
+    """The refusal of a form that names nothing its page does."""
+    return Problem(
+        "invalid-request",
+        "This form asks for nothing that the page does.",
+        status=422,
+        remedy="Load the page again, and use one of its buttons.",
+    )
+
+
+def paged(request: HttpRequest, rows: QuerySet[Any]) -> dict[str, Any]:
+    """The rows of the page that ``?page=`` names, how many there are, and the ways to others."""
+    page = Paginator(rows, ROWS_A_PAGE).get_page(request.GET.get("page"))
+    query = request.GET.copy()
+
+    def address(number: int) -> str:
+        query["page"] = str(number)
+        return f"{request.path}?{query.urlencode()}"
+
+    return {
+        "rows": page.object_list,
+        "total": page.paginator.count,
+        "previous_url": address(page.number - 1) if page.has_previous() else "",
+        "position": f"Page {page.number} of {page.paginator.num_pages}",
+        "next_url": address(page.number + 1) if page.has_next() else "",
+    }
 
 
 def wallet_of(request: HttpRequest) -> Wallet:

@@ -26,6 +26,14 @@ def checksum_address(text: str) -> str:
     return f"0x{checksummed}"
 
 
+def payee_address(text: str) -> str:
+    """As ``checksum_address``, of who can be paid. Raises ValueError for the zero address too."""
+    address = checksum_address(text)
+    if address == f"0x{0:040x}":
+        raise ValueError("The zero address is nobody's: what it earned could never be claimed.")
+    return address
+
+
 def _with_checksum(digits: str) -> str:
     # The keccak extension is absent where only the command line client is installed.
     import sha3

@@ -7,7 +7,8 @@ DECIMALS: Final = 18
 BASE_UNITS_PER_IFM: Final = 10**DECIMALS
 
 _MAX_TEXT_CHARACTERS: Final = 80
-_AMOUNT: Final = re.compile(r"(?P<whole>[0-9]{1,40})(?:\.(?P<fraction>[0-9]+))?", re.ASCII)
+_MAX_WHOLE_DIGITS: Final = 40
+_AMOUNT: Final = re.compile(r"(?P<whole>[0-9]+)(?:\.(?P<fraction>[0-9]+))?", re.ASCII)
 _UNIT: Final = re.compile(r"(?P<number>.*?)\s*ifm", re.IGNORECASE | re.DOTALL)
 
 
@@ -25,11 +26,17 @@ def parse_ifm(text: str) -> int:
     stripped = text.strip()
     unit = _UNIT.fullmatch(stripped)
     number = unit["number"] if unit else stripped
+    if not number:
+        raise ValueError('There is no amount. Write it like "0.25 IFM".')
     match = _AMOUNT.fullmatch(number)
     if match is None:
         raise ValueError(
             f"{text!r} is not an amount. Write a plain positive decimal number, with or without "
             'the unit, like "0.25 IFM" or "0.25".'
+        )
+    if len(match["whole"]) > _MAX_WHOLE_DIGITS:
+        raise ValueError(
+            f"There is not so much IFM: {len(match['whole'])} digits. Name a smaller amount."
         )
     fraction = match["fraction"] or ""
     if len(fraction) > DECIMALS:

@@ -31,7 +31,10 @@ class Violation:
 
 
 class Problem(Exception):
-    """A refusal with a stable ``code``; ``status`` is the HTTP status it travels with."""
+    """A refusal with a stable ``code``; ``status`` is the HTTP status it travels with.
+
+    ``charged`` is None where nobody can say yet: then ``detail`` tells where it will show.
+    """
 
     def __init__(
         self,
@@ -44,7 +47,7 @@ class Problem(Exception):
         violations: tuple[Violation, ...] = (),
         retry_safe: bool = False,
         retry_after_seconds: int | None = None,
-        charged: bool = False,
+        charged: bool | None = False,
         headers: dict[str, str] | None = None,
         extra: dict[str, Any] | None = None,
     ) -> None:

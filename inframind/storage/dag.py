@@ -56,6 +56,23 @@ class BlockReader(ABC):
         """
         return self._content(_File(file.path, parse_cid(file.cid), file.size_bytes))
 
+    def open_cid(self, cid: str) -> Iterator[bytes]:
+        """Returns an iterator over the bytes of the file that this very CID names.
+
+        Raises ContentNotFound when its root is not here, HashMismatch when that is damaged or no
+        file; while iterating like `open`.
+        """
+        try:
+            root = parse_cid(cid)
+        except ValueError as error:
+            raise ContentNotFound(str(error)) from error
+        if root.codec == RAW:
+            return iter((self._block(root),))
+        record = self._node(root)[1]
+        if record.type is not UnixFsType.FILE or record.file_size_bytes is None:
+            raise HashMismatch(cid, "it is no file")
+        return self._content(_File(cid, root, record.file_size_bytes))
+
     def read_bytes(self, cid: str, path: str, *, limit_bytes: int) -> bytes:
         """Returns a whole file; raises ContentTooLarge past the limit, else like `open`."""
         file = self._find(cid, path)

@@ -18,7 +18,7 @@ from pydantic import (
     model_validator,
 )
 
-from inframind.lib.addresses import checksum_address
+from inframind.lib.addresses import checksum_address, payee_address
 from inframind.lib.amounts import format_ifm, parse_ifm
 
 _SLUG: Final = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*", re.ASCII)
@@ -69,6 +69,7 @@ def _instant(value: Any) -> datetime:
 Slug = Annotated[str, Field(min_length=1, max_length=40), AfterValidator(_slug)]
 Whole = Annotated[int, BeforeValidator(_whole)]
 Address = Annotated[str, AfterValidator(checksum_address)]
+Payee = Annotated[str, AfterValidator(payee_address)]
 Instant = Annotated[
     datetime,
     BeforeValidator(_instant),
@@ -160,7 +161,7 @@ class Pricing(Part):
     """What a call costs and who is paid. Seeds terms that change apart from the package."""
 
     per_request_fee: Annotated[str, NumberOrText] = Field("0 IFM", description='Like "0.25 IFM".')
-    payout_address: Address | None = Field(None, description="The publisher's wallet by default.")
+    payout_address: Payee | None = Field(None, description="The publisher's wallet by default.")
 
     @field_validator("per_request_fee")
     @classmethod

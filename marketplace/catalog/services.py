@@ -12,7 +12,7 @@ from django.db.models.functions import Now
 from inframind.identity import authority
 from inframind.identity.models import Wallet
 from inframind.identity.queries import caller_of_wallet
-from inframind.lib.addresses import checksum_address
+from inframind.lib.addresses import payee_address
 from inframind.lib.problem import Problem
 from marketplace.catalog import lifecycle, review
 from marketplace.catalog.access import allow, change_access, remove
@@ -79,7 +79,7 @@ def change_terms(
     if not 0 <= fee_base_units < MAX_FEE_BASE_UNITS:
         raise unusable("A fee is not negative, and below 10**40 IFM.")
     try:
-        payout_address = checksum_address(payout_address)
+        payout_address = payee_address(payout_address)
     except ValueError as error:
         raise unusable(str(error)) from None
     locked = locked_version(version)

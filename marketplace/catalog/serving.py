@@ -54,6 +54,7 @@ class Servable:
     restricted: bool
     viewer_roles: frozenset[Role]  # what the one who asked is to the model
     fee_base_units: int
+    payout_address: str  # as written in the manifest, in whatever case
     input_schema: dict[str, Any]
     output_schema: dict[str, Any]
     tensors: Tensors | None
@@ -89,6 +90,7 @@ class _Found(NamedTuple):
     state: str
     state_reason: str
     fee_base_units: Any
+    payout_address: str
     expires_at: datetime | None
     deprecated_at: datetime | None
     sunset_at: datetime | None
@@ -105,10 +107,10 @@ class _Found(NamedTuple):
 
 
 _COLUMNS: Final = (
-    "pk", "number", "cid", "runtime", "state", "state_reason", "fee_base_units", "expires_at",
-    "deprecated_at", "sunset_at", "model__name", "model__owner_id", "model__auth_required",
-    "model__public", "model__restricted", "successor__number", "successor__model_id", "expired",
-    "listed", "successor_told",
+    "pk", "number", "cid", "runtime", "state", "state_reason", "fee_base_units", "payout_address",
+    "expires_at", "deprecated_at", "sunset_at", "model__name", "model__owner_id",
+    "model__auth_required", "model__public", "model__restricted", "successor__number",
+    "successor__model_id", "expired", "listed", "successor_told",
 )  # fmt: skip
 _contracts: dict[UUID, Contract] = {}
 
@@ -255,6 +257,7 @@ def _servable(found: _Found, contract: Contract, viewer: Caller | None) -> Serva
         restricted=found.restricted,
         viewer_roles=_roles(found, viewer),
         fee_base_units=int(found.fee_base_units),
+        payout_address=found.payout_address,
         input_schema=contract.input_schema,
         output_schema=contract.output_schema,
         tensors=contract.tensors,

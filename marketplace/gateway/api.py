@@ -20,14 +20,12 @@ from rest_framework.views import APIView
 
 from inframind.identity.api import bearer_of_request, caller_of, refuse_token_in_url, viewer_of
 from inframind.identity.authority import permitted
-from inframind.identity.caller import Caller
 from inframind.identity.queries import authenticate
 from inframind.lib.amounts import format_ifm, parse_ifm
 from inframind.lib.ids import new_uuid7
 from inframind.lib.problem import Problem, Violation
 from marketplace.catalog.queries import get_version, servable
-from marketplace.gateway import body, loop, pipeline, queries, usage
-from marketplace.gateway.models import Call
+from marketplace.gateway import body, loop, pipeline, queries, receipts, usage
 
 # The pipeline keeps its own deadline; this only guards against its never coming back.
 GRACE_SECONDS: Final = 5.0
@@ -66,11 +64,17 @@ class UsedModelDocument(TallyDocument):
     model = serializers.CharField()
 
 
+class UsedTokenDocument(TallyDocument):
+    token = serializers.UUIDField(allow_null=True, help_text="None: signed in on a page.")
+    name = serializers.CharField(allow_null=True)
+
+
 class UsageDocument(TallyDocument):
     days = serializers.IntegerField()
     since = serializers.DateField(help_text="The first day, UTC.")
     by_day = DayDocument(many=True)
     by_model = UsedModelDocument(many=True)
+    by_token = UsedTokenDocument(many=True)
 
 
 @permitted(GET="model.see", POST="model.call")
@@ -98,10 +102,11 @@ class InferenceView(APIView):
         bearer = bearer_of_request(request)
         name, _, number = reference.partition("@")
         budget = _budget(request.headers.get("Inframind-Budget"))
+        call_id = new_uuid7()
         answer = loop.submit(
             pipeline.call(
                 pipeline.CallRequest(
-                    call_id=new_uuid7(),
+                    call_id=call_id,
                     name=name,
                     number=number or None,
                     body=_body(request),
@@ -109,9 +114,11 @@ class InferenceView(APIView):
                     budget_base_units=budget,
                     remote_address=request.META.get("REMOTE_ADDR", ""),
                     deadline_seconds=settings.CALL_DEADLINE_SECONDS,
+                    idempotency_key=request.headers.get("Idempotency-Key"),
                 )
             ),
             settings.CALL_DEADLINE_SECONDS + GRACE_SECONDS,
+            call_id=call_id,
         )
         return HttpResponse(answer.document, status=answer.status, headers=answer.headers)
 
@@ -162,17 +169,18 @@ class DiagnosticsView(APIView):
 
 @permitted(GET="receipt.read")
 class ReceiptView(APIView):
-    """What came of one call."""
+    """What came of one call, signed: what everybody may check, and to those whose call, model or
+    node it was, who called and the digests of what was said."""
 
     @extend_schema(operation_id="receipts_retrieve", responses={200: OpenApiTypes.OBJECT})
     def get(self, request: Request, call_id: UUID) -> Response:
-        caller = viewer_of(request)
-        return Response(as_document(queries.receipt(call_id, viewer=caller), viewer=caller))
+        found = queries.receipt(call_id, viewer=viewer_of(request))
+        return Response(receipts.as_document(found))
 
 
 @permitted(GET="usage.read")
 class UsageView(APIView):
-    """What the account has called and spent, per day (UTC) and per model."""
+    """What the account has called and spent, per day (UTC), model and token."""
 
     @extend_schema(
         operation_id="account_usage",
@@ -199,33 +207,12 @@ class UsageView(APIView):
                 **_tally(found.total),
                 "by_day": [{"day": day, **_tally(each)} for day, each in found.by_day],
                 "by_model": [{"model": name, **_tally(each)} for name, each in found.by_model],
+                "by_token": [
+                    {"token": used.id, "name": used.name, **_tally(each)}
+                    for used, each in found.by_token
+                ],
             }
         )
-
-
-def as_document(call: Call, *, viewer: Caller | None) -> dict[str, Any]:
-    """A receipt; who called is told to the caller and to the model's owner only."""
-    document: dict[str, Any] = {
-        "id": str(call.pk),
-        "model": str(call.version),
-        "cid": call.version.cid,
-        "outcome": call.outcome,
-        "problem": call.problem_code or None,
-        "node": call.node_name or None,
-        "attempts": call.attempts,
-        "fee": _amount(int(call.fee_base_units)),
-        "latency_ms": call.latency_us / 1000,
-        "node_latency_ms": call.node_latency_us / 1000,
-        "input_digest": call.input_digest,
-        "output_digest": call.output_digest or None,
-        "created_at": call.created_at,
-    }
-    owner = call.version.model.owner_id
-    if viewer is not None and viewer.covers(call.version.model_id):
-        told = (owner,) if viewer.owned_only else (owner, call.wallet_id)
-        if viewer.address in told:
-            document["caller"] = call.wallet_id
-    return document
 
 
 def _tally(tally: usage.Tally) -> dict[str, Any]:

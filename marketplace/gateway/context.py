@@ -11,7 +11,9 @@ from inframind.identity.caller import Caller
 from marketplace.catalog.queries import Servable
 from marketplace.catalog.tensorspec import TensorSpec
 from marketplace.gateway import limits
+from marketplace.gateway.keyed import Claim, StoredAnswer
 from marketplace.gateway.models import Call
+from marketplace.gateway.purses import Funds
 from marketplace.gateway.resources import Resources
 from marketplace.mesh.routing import Route
 from marketplace.mesh.tensors import DocumentSpec, Tensor, document_specs
@@ -34,6 +36,12 @@ class CallRequest:
     deadline_seconds: float
     bearer: str | None = field(default=None, repr=False)
     caller: Caller | None = None
+    idempotency_key: str | None = field(default=None, repr=False)  # as it came, unchecked
+
+    @property
+    def reference(self) -> str:
+        """The model as it was asked for."""
+        return f"{self.name}@{self.number}" if self.number else self.name
 
 
 @dataclass
@@ -59,6 +67,9 @@ class Context:
     latency_us: int = 0
     outcome: Call.Outcome = Call.Outcome.REFUSED
     held: bool = False
+    funds: Funds | None = None
+    claim: Claim | None = None
+    replayed: StoredAnswer | None = None  # ends the call: it was served before
 
     @property
     def version(self) -> Servable:

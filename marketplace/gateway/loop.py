@@ -8,6 +8,7 @@ import threading
 from collections.abc import Coroutine
 from concurrent.futures import TimeoutError as FutureTimeout
 from typing import Any, Final, TypeVar
+from uuid import UUID
 
 import uvloop
 from django.db import connections
@@ -23,11 +24,13 @@ _lock = threading.Lock()
 _running: tuple[asyncio.AbstractEventLoop, threading.Thread] | None = None
 
 
-def submit(work: Coroutine[Any, Any, Result], timeout_seconds: float) -> Result:
+def submit(
+    work: Coroutine[Any, Any, Result], timeout_seconds: float, *, call_id: UUID | None = None
+) -> Result:
     """Runs a coroutine on the loop and waits for its result, from any thread but the loop's own.
 
-    What is not done in time goes on to its end (its row is still written); the caller gets a 504
-    ``Problem``.
+    What is not done in time goes on to its end (its row is still written, its fee still charged);
+    the caller gets a 504 ``Problem`` that says so, and names the receipt of the call ``call_id``.
     """
     _give_back_connections()
     future = asyncio.run_coroutine_threadsafe(work, _loop())
@@ -38,9 +41,12 @@ def submit(work: Coroutine[Any, Any, Result], timeout_seconds: float) -> Result:
             raise
         raise Problem(
             "timed-out",
-            "The call did not come to an end in time.",
+            "The call did not come to an end in time: whether it still does, and is charged, is "
+            "not known yet. If it was charged, its receipt says so.",
             status=504,
-            remedy="Look at its receipt before you try again.",
+            remedy="Look at the receipt that Inframind-Receipt names before you try again.",
+            charged=None,
+            headers={"Inframind-Receipt": str(call_id)} if call_id else {},
         ) from None
 
 

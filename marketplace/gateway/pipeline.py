@@ -16,20 +16,26 @@ from psycopg_pool import PoolTimeout
 from inframind.lib.amounts import format_ifm
 from inframind.lib.problem import Problem
 from marketplace.catalog.queries import Servable
-from marketplace.gateway import recorder, resources, stages
+from marketplace.gateway import keyed, recorder, resources, stages
 from marketplace.gateway.context import CallRequest, Context
+from marketplace.mesh.asyncdb import connection, in_thread
 
 __all__ = ["STAGES", "CallAnswer", "CallRequest", "call"]
 
 log = structlog.get_logger(__name__)
+
+# Of the call that is answered now, not of the one that was served.
+_OF_THE_MOMENT: Final = frozenset({"RateLimit", "RateLimit-Policy"})
 
 Stage = Callable[[Context], Awaitable[None]]
 STAGES: Final[tuple[Stage, ...]] = (
     stages.authenticate,
     stages.limit,
     stages.resolve,
+    stages.replay,
     stages.budget,
     stages.hold,
+    stages.fund,
     stages.read_input,
     stages.infer,
     stages.check_output,
@@ -50,39 +56,109 @@ async def call(request: CallRequest) -> CallAnswer:
     context = Context(request, await resources.here())
     problem: Problem | None = None
     try:
-        for stage in STAGES:
-            await stage(context)
-    except Problem as refused:
-        problem = refused
-    except (psycopg.OperationalError, PoolTimeout) as error:
-        log.warning("no database", call=str(request.call_id), reason=type(error).__name__)
-        problem = recorder.no_database()
-    except Exception:
-        log.exception("call broke", call=str(request.call_id))
-        problem = Problem(
-            "internal-error",
-            "Something failed on our side; it is in our log under the call's id.",
-            status=500,
-            remedy="Try again; if it stays, tell us the id.",
-            retry_safe=True,
-        )
-    # A call without a version is a stranger's guess: there is nothing to hold a row against.
-    recorded = False
-    if context.servable is not None:
-        try:
-            await stages.record(context, problem)
-            recorded = True
-        except Problem as refused:
-            problem = refused
+        problem = await _run(context)
+        if context.replayed is not None:
+            return _again(context, context.replayed)
+        # A call without a version is a stranger's guess: there is nothing to hold a row against.
+        recorded = False
+        if context.servable is not None:
+            context.latency_us = round(context.elapsed * 1_000_000)
+            try:
+                await stages.record(context, problem, await _sealed(context, problem))
+                recorded = True
+            except recorder.FundsGone as refused:
+                # Its row is there, and says that it was refused.
+                problem, recorded = refused, True
+                context.outcome = stages.Outcome.REFUSED
+                if context.funds is not None and refused.lease_gone:
+                    context.funds.drop()
+            except Problem as refused:
+                problem = refused
+                await _free_key(context, refused)
+            except (psycopg.OperationalError, PoolTimeout):
+                problem = recorder.no_database()
+                await _free_key(context, problem)
+    finally:
+        _settle(context, problem)
     headers = _headers(context, recorded=recorded)
     if problem is None:
         return CallAnswer(200, context.output, headers)
+    if problem.charged is None:
+        headers["Inframind-Receipt"] = str(request.call_id)
     document = problem.as_document(instance=f"urn:uuid:{request.call_id}")
     return CallAnswer(
         problem.status,
         orjson.dumps(document),
         {**headers, **problem.headers, "Content-Type": "application/problem+json"},
     )
+
+
+async def _run(context: Context) -> Problem | None:
+    try:
+        for stage in STAGES:
+            await stage(context)
+            if context.replayed is not None:
+                break
+    except Problem as refused:
+        return refused
+    except (psycopg.OperationalError, PoolTimeout) as error:
+        call_id = str(context.request.call_id)
+        log.warning("no database", call=call_id, reason=type(error).__name__)
+        return recorder.no_database()
+    except Exception:
+        log.exception("call broke", call=str(context.request.call_id))
+        return Problem(
+            "internal-error",
+            "Something failed on our side; it is in our log under the call's id.",
+            status=500,
+            remedy="Try again; if it stays, tell us the id.",
+            retry_safe=True,
+        )
+    return None
+
+
+def _settle(context: Context, problem: Problem | None) -> None:
+    """What was set aside for the call is spent, or another's again."""
+    if context.funds is None:
+        return
+    if context.outcome is not stages.Outcome.SERVED or (
+        problem is not None and problem.charged is False
+    ):
+        context.funds.give_back()
+    else:
+        context.funds.keep()
+
+
+async def _sealed(context: Context, problem: Problem | None) -> bytes | None:
+    """The answer as it is kept under the call's idempotency key, where there is one to keep."""
+    if context.claim is None or problem is not None:
+        return None
+    headers = {
+        name: value
+        for name, value in _headers(context, recorded=True).items()
+        if name not in _OF_THE_MOMENT
+    }
+    if len(context.output) > stages.HEAVY_BYTES:
+        return await in_thread(context.claim.seal, context.output, headers)
+    return context.claim.seal(context.output, headers)
+
+
+async def _free_key(context: Context, problem: Problem) -> None:
+    """Lets the key of a call that was not written down be used again at once, where that can be."""
+    if context.claim is None or problem.charged is None:
+        return
+    try:
+        async with connection() as database:
+            await keyed.end_on(database, [keyed.Ending(context.claim, None)])
+    except (psycopg.OperationalError, PoolTimeout):
+        log.warning("key left to expire", call=str(context.request.call_id))
+
+
+def _again(context: Context, stored: keyed.StoredAnswer) -> CallAnswer:
+    """What a served call was answered, given once more: with the same receipt, at no charge."""
+    allowance = context.allowance.headers() if context.allowance else {}
+    headers = {**stored.headers, **allowance, "Idempotency-Replayed": "true"}
+    return CallAnswer(200, stored.document, headers)
 
 
 def _headers(context: Context, *, recorded: bool) -> dict[str, str]:

@@ -9,13 +9,15 @@ from typing import Any, Final
 from uuid import UUID
 
 from django.db import connection
-from django.db.models import Aggregate, Count, FloatField, Q, QuerySet
+from django.db.models import Aggregate, Case, Count, FloatField, Q, QuerySet, When
 from django.db.models.functions import TruncHour
 
+from billing.epochs.models import Epoch
 from inframind.identity.caller import Caller
 from inframind.lib.problem import not_found
 from marketplace.catalog.models import Version
-from marketplace.gateway.models import Call
+from marketplace.gateway.links import normal
+from marketplace.gateway.models import Batch, Call
 
 # Below this many calls (or probes) a percentage says more than is known.
 MIN_SAMPLE: Final = 20
@@ -148,27 +150,52 @@ def figures_for(names: Sequence[str]) -> dict[str, Figures]:
     return found
 
 
-def receipt(call_id: UUID, *, viewer: Caller | None) -> Call:
-    """A call by its id, with version, model and node. Raises a 404 ``Problem``.
+@dataclass(frozen=True)
+class Receipt:
+    """A call with the batch that it was signed in. ``whole``: the viewer made, owns or served it.
 
-    Calls of a public model are seen by whoever has the id; of a private one by caller and owner.
+    ``batch`` is None for a call from before receipts were signed. ``epoch_state`` is None then.
     """
-    allowed = Q(version__model__public=True)
-    if viewer is not None:
-        theirs = Q(version__model__owner=viewer.address)
-        if not viewer.owned_only:
-            theirs |= Q(wallet=viewer.address)
-        if viewer.names is not None:
-            theirs &= Q(version__model__in=sorted(viewer.names))
-        allowed |= theirs
+
+    call: Call  # its version, model, node and wallet are at hand
+    batch: Batch | None
+    epoch_state: str | None
+    whole: bool
+
+
+def receipt(call_id: UUID, *, viewer: Caller | None) -> Receipt:
+    """A call's receipt by its id. Raises a 404 ``Problem``.
+
+    That of a public model is seen by whoever has the id, in part; whole, and of a private model at
+    all, by its caller, the model's owner and the node's operator.
+    """
+    theirs = _theirs(viewer)
     call = (
-        Call.objects.filter(allowed, pk=call_id)
+        Call.objects.filter(Q(version__model__public=True) | theirs, pk=call_id)
+        .annotate(whole=Case(When(theirs, then=True), default=False))
         .select_related("version__model", "node", "wallet")
         .first()
     )
     if call is None:
         raise not_found("receipt with this id")
-    return call
+    return Receipt(
+        call=call,
+        batch=Batch.objects.filter(pk=call.batch_id).first(),
+        epoch_state=Epoch.objects.filter(pk=call.epoch).values_list("state", flat=True).first(),
+        whole=call.whole,
+    )
+
+
+def _theirs(viewer: Caller | None) -> Q:
+    """The calls that a viewer is party to, as far as their token reaches."""
+    if viewer is None:
+        return Q(pk__in=[])
+    theirs = Q(version__model__owner=viewer.address)
+    if not viewer.owned_only:
+        theirs |= Q(wallet=viewer.address) | Q(operator_address=normal(viewer.address))
+    if viewer.names is not None:
+        theirs &= Q(version__model__in=sorted(viewer.names))
+    return theirs
 
 
 def _calls(ids: list[UUID], since: datetime) -> QuerySet[Call]:

@@ -1,30 +1,26 @@
-"""The one durable row of a call: written before its answer leaves."""
+"""The one durable row of a call, and what it costs: written before its answer leaves.
+
+Calls that end while a commit runs gather and go into the next transaction together. Nobody waits
+longer for that than the commit under way takes, and nobody who could have been written down pays
+for another who could not.
+"""
 
 from __future__ import annotations
 
-from dataclasses import astuple, dataclass
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
-from uuid import UUID
 
-import psycopg
 import structlog
-from psycopg_pool import PoolTimeout
 
-from inframind.identity import meters
-from inframind.identity.caller import Caller
 from inframind.lib.problem import Problem
-from marketplace.mesh.asyncdb import connection
+from marketplace.gateway import committing
+from marketplace.gateway.committing import Entry, Fate
 
 log = structlog.get_logger(__name__)
 
-_INSERT: Final = """
-    INSERT INTO gateway_call (
-        id, version_id, wallet_id, token_id, node_id, node_name, outcome, problem_code, attempts,
-        fee_base_units, latency_us, node_latency_us, input_digest, output_digest
-    ) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
-"""
-
-
+BATCH_MAX: Final = 256
 _AGAIN: Final[Any] = {
     "status": 503,
     "remedy": "Try again in a moment.",
@@ -33,54 +29,89 @@ _AGAIN: Final[Any] = {
 }
 
 
-@dataclass(frozen=True)
-class Row:
-    """A ``gateway.models.Call`` to be, ordered as ``_INSERT`` is; the database stamps its time."""
+class FundsGone(Problem):
+    """The 503 of a call whose lease, place or key had ended when it was to be written down: its row
+    says that it was refused. ``lease_gone``: nothing more can be charged to its lease."""
 
-    call_id: UUID
-    version_id: UUID
-    wallet: str | None
-    token_id: UUID | None
-    node_id: UUID | None
-    node_name: str
-    outcome: str
-    problem_code: str
-    attempts: int
-    fee_base_units: int
-    latency_us: int
-    node_latency_us: int
-    input_digest: str
-    output_digest: str
+    lease_gone = False
 
 
-async def record(row: Row, *, held_by: Caller | None = None) -> None:
-    """Commits the row, and with it what the call used of the limits it was held against.
+@dataclass(eq=False)
+class Recorder:
+    """Writes the calls of one event loop down."""
 
-    Raises a 503 ``Problem``: what is not written down is not delivered.
-    """
-    try:
-        async with connection() as database:
-            if held_by is None:
-                await database.execute(_INSERT, astuple(row))
-                return
-            async with database.transaction():
-                await meters.settle_on(
-                    database,
-                    held_by,
-                    row.call_id,
-                    served=row.outcome == "served",
-                    fee_base_units=row.fee_base_units,
-                )
-                await database.execute(_INSERT, astuple(row))
-    except (psycopg.Error, PoolTimeout) as error:
-        log.exception("call not recorded", call=str(row.call_id), reason=type(error).__name__)
-        raise Problem(
-            "not-recorded",
-            "The call could not be written down, so its result is not delivered.",
-            **_AGAIN,
-        ) from None
+    _gathered: list[tuple[Entry, asyncio.Future[Fate]]] = field(default_factory=list)
+    _writing: asyncio.Task[None] | None = None
+
+    async def record(self, entry: Entry) -> None:
+        """Commits the call with all that hangs on it.
+
+        Raises a 503 ``Problem``: what is not written down is not delivered. ``FundsGone`` where the
+        call outlived what was set aside for it (its row then says that it was refused); one with
+        ``charged`` None where the database fell silent at the very moment.
+        """
+        loop = asyncio.get_running_loop()
+        fate: asyncio.Future[Fate] = loop.create_future()
+        self._gathered.append((entry, fate))
+        if self._writing is None:
+            self._writing = loop.create_task(self._write())
+        problem = _problem_of(await fate)
+        if problem is not None:
+            raise problem
+
+    async def aclose(self) -> None:
+        """Waits for what is being written."""
+        if self._writing is not None:
+            await self._writing
+
+    async def _write(self) -> None:
+        try:
+            while self._gathered:
+                batch, self._gathered = self._gathered[:BATCH_MAX], self._gathered[BATCH_MAX:]
+                fates: Sequence[Fate]
+                try:
+                    fates = await committing.commit([entry for entry, _ in batch])
+                except Exception:
+                    log.exception("calls not recorded", calls=len(batch))
+                    # Whatever this was, it may have come after the rows were sent.
+                    fates = [Fate.UNKNOWN] * len(batch)
+                for (_, waiter), fate in zip(batch, fates, strict=True):
+                    if not waiter.done():
+                        waiter.set_result(fate)
+        finally:
+            self._writing = None
 
 
 def no_database() -> Problem:
     """The 503 of a call that came no further than a database that does not answer."""
     return Problem("not-available", "The registry's database does not answer.", **_AGAIN)
+
+
+def _problem_of(fate: Fate) -> Problem | None:
+    if fate is Fate.WRITTEN:
+        return None
+    if fate in (Fate.REFUSED, Fate.LEASE_GONE):
+        gone = FundsGone(
+            "not-recorded",
+            "The call took longer than its funds, its token's limit or its key could be held for "
+            "it, so its result is not delivered. Nothing was charged.",
+            **_AGAIN,
+        )
+        gone.lease_gone = fate is Fate.LEASE_GONE
+        return gone
+    if fate is Fate.UNKNOWN:
+        return Problem(
+            "not-recorded",
+            "The database fell silent while the call was written down: whether it was is not known "
+            "yet, so its result is not delivered. If it was charged, its receipt says so.",
+            status=503,
+            remedy="Look at the receipt that Inframind-Receipt names: where there is none, nothing "
+            "was charged, and you can try again.",
+            retry_after_seconds=5,
+            charged=None,
+        )
+    return Problem(
+        "not-recorded",
+        "The call could not be written down, so its result is not delivered. Nothing was charged.",
+        **_AGAIN,
+    )

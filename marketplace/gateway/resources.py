@@ -1,15 +1,18 @@
-"""What calls share on one event loop: connections to nodes and to Redis, and the router."""
+"""What calls share on one event loop: connections, the router, purses, and who writes them down."""
 
 from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import aiohttp
 from django.conf import settings
 from redis.asyncio import Redis
 
+from marketplace.gateway.links import Links
+from marketplace.gateway.purses import Purses
+from marketplace.gateway.recorder import Recorder
 from marketplace.mesh import asyncdb, client
 from marketplace.mesh.routing import Router
 
@@ -19,6 +22,9 @@ class Resources:
     http: aiohttp.ClientSession
     redis: Redis
     router: Router
+    purses: Purses = field(default_factory=Purses)
+    recorder: Recorder = field(default_factory=Recorder)
+    links: Links = field(default_factory=Links)
 
 
 _opened: dict[asyncio.AbstractEventLoop, tuple[Resources, AsyncExitStack]] = {}
@@ -43,9 +49,11 @@ async def here() -> Resources:
 
 
 async def aclose() -> None:
-    """Closes what the running loop has opened."""
+    """Closes what the running loop has opened; what is being written down is, and funds go back."""
     found = _opened.pop(asyncio.get_running_loop(), None)
     if found is not None:
         await found[0].router.aclose()
+        await found[0].recorder.aclose()
+        await found[0].purses.aclose()
         await found[1].aclose()
     await asyncdb.aclose()

@@ -22,9 +22,13 @@ from inframind.lib.amounts import format_ifm
 from inframind.lib.problem import Problem, Violation
 from marketplace.catalog.queries import not_on_the_list, servable_on
 from marketplace.catalog.schemas import validator_for
-from marketplace.gateway import body, limits, recorder
+from marketplace.gateway import body, keyed, limits
+from marketplace.gateway.batches import Row
+from marketplace.gateway.committing import Entry
 from marketplace.gateway.context import Context
+from marketplace.gateway.links import normal
 from marketplace.gateway.models import Call
+from marketplace.gateway.payees import node_payee, owner_payee
 from marketplace.mesh import client
 from marketplace.mesh.asyncdb import connection, in_thread
 from marketplace.mesh.routing import NoRoute, Route
@@ -99,6 +103,31 @@ async def resolve(call: Context) -> None:
     call.servable = found
 
 
+async def replay(call: Context) -> None:
+    """Takes the call's idempotency key, or finds the answer that it was given before. 409, 422.
+
+    Keys are wallets': a call without a token is made each time that it is sent.
+    """
+    key = call.request.idempotency_key
+    if key is None or call.viewer is None:
+        return
+    keyed.check(key)
+    request = keyed.request_digest(call.request.reference, call.request.body)
+    async with connection() as database:
+        found = await keyed.claim_on(
+            database,
+            wallet=call.viewer,
+            key=key,
+            request=request,
+            call_id=call.request.call_id,
+            seconds=call.request.deadline_seconds + HOLD_GRACE_SECONDS,
+        )
+    if isinstance(found, keyed.Claim):
+        call.claim = found
+    else:
+        call.replayed = found
+
+
 async def budget(call: Context) -> None:
     """Keeps to what the caller wants to spend. 402."""
     limit_base_units, fee = call.request.budget_base_units, call.version.fee_base_units
@@ -125,6 +154,15 @@ async def hold(call: Context) -> None:
             call.request.deadline_seconds + HOLD_GRACE_SECONDS,
         )
     call.held = True
+
+
+async def fund(call: Context) -> None:
+    """Sets the fee aside in the caller's purse. 402."""
+    fee = call.version.fee_base_units
+    if fee and call.viewer is not None:
+        call.funds = await call.resources.purses.take(
+            call.viewer, fee, call.request.deadline_seconds + HOLD_GRACE_SECONDS
+        )
 
 
 async def read_input(call: Context) -> None:
@@ -195,29 +233,46 @@ async def check_output(call: Context) -> None:
     call.outcome = Outcome.SERVED
 
 
-async def record(call: Context, problem: Problem | None) -> None:
-    """Writes the one row of the call, before anything of it leaves. 503."""
+async def record(call: Context, problem: Problem | None, answer: bytes | None) -> None:
+    """Writes the one row of the call, before anything of it leaves; ``answer``: sealed, to keep
+    under the call's idempotency key. 503."""
     version, caller = call.version, call.caller
     served = call.outcome is Outcome.SERVED
-    call.latency_us = round(call.elapsed * 1_000_000)
-    await recorder.record(
-        recorder.Row(
-            call_id=call.request.call_id,
-            version_id=version.version_id,
-            wallet=call.viewer,
-            token_id=caller.token_id if caller else None,
-            node_id=call.route.node_id if call.route else None,
-            node_name=call.route.node_name if call.route else "",
-            outcome=call.outcome.value,
-            problem_code=problem.code if problem else "",
-            attempts=call.attempts,
-            fee_base_units=version.fee_base_units if served else 0,
-            latency_us=call.latency_us,
-            node_latency_us=round(call.node_seconds * 1_000_000),
-            input_digest=call.input_digest or _digest_of_bytes(call.request.body),
-            output_digest=call.output_digest if served else "",
-        ),
-        held_by=caller if call.held else None,
+    payout = normal(owner_payee(version.payout_address, version.owner))
+    operator = normal(node_payee(call.route.operator)) if call.route else ""
+    linked = False
+    if call.viewer is not None:
+        paid = (version.owner, payout, operator)
+        linked = await call.resources.links.linked(call.viewer, paid)
+    row = Row(
+        call_id=call.request.call_id,
+        version_id=version.version_id,
+        model=f"{version.name}@{version.number}",
+        cid=version.cid,
+        wallet=call.viewer,
+        token_id=caller.token_id if caller else None,
+        node_id=call.route.node_id if call.route else None,
+        node_name=call.route.node_name if call.route else "",
+        outcome=call.outcome.value,
+        problem_code=problem.code if problem else "",
+        attempts=call.attempts,
+        fee_base_units=version.fee_base_units if served else 0,
+        latency_us=call.latency_us,
+        node_latency_us=round(call.node_seconds * 1_000_000),
+        input_digest=call.input_digest or _digest_of_bytes(call.request.body),
+        output_digest=call.output_digest if served else "",
+        payout_address=payout,
+        operator_address=operator,
+        linked=linked,
+    )
+    await call.resources.recorder.record(
+        Entry(
+            row=row,
+            lease_id=call.funds.lease_id if call.funds else None,
+            meters=caller.meters if caller and call.held else (),
+            claim=call.claim,
+            answer=answer if served else None,
+        )
     )
 
 

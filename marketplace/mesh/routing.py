@@ -24,7 +24,7 @@ _LOOK_AGAIN_SECONDS: Final = 0.2
 _MAX_CACHED: Final = 4096
 
 _ROUTES: Final = """
-    SELECT n.id, n.name, n.endpoint, n.capacity, p.state, p.reason
+    SELECT n.id, n.name, n.operator_id, n.endpoint, n.capacity, p.state, p.reason
     FROM mesh_placement p
     JOIN mesh_node n ON n.id = p.node_id
     JOIN catalog_version v ON v.id = p.version_id
@@ -48,6 +48,7 @@ class Route:
 
     node_id: UUID
     node_name: str
+    operator: str  # the wallet that is paid for what the node serves
     endpoint: str
     triton_model: str
     capacity: int
@@ -155,16 +156,16 @@ class Router:
             rows = await cursor.fetchall()
         name = triton_name(version_id)
         routes = [
-            Route(node_id, node_name, endpoint, name, capacity)
-            for node_id, node_name, endpoint, capacity, state, _ in rows
+            Route(node_id, node_name, operator, endpoint, name, capacity)
+            for node_id, node_name, operator, endpoint, capacity, state, _ in rows
             if state == "ready"
         ]
         if routes:
             if len(self._known) >= _MAX_CACHED:
                 self._known.clear()
             self._known[version_id] = _Known(time.monotonic() + ROUTES_FRESH_SECONDS, routes)
-        loading = any(row[4] == "loading" for row in rows)
-        reason = next((row[5] for row in rows if row[4] == "failed"), "")
+        loading = any(row[5] == "loading" for row in rows)
+        reason = next((row[6] for row in rows if row[5] == "failed"), "")
         return routes, loading, reason
 
     async def _placed(self, version_id: UUID, wait_seconds: float) -> list[Route]:

@@ -32,6 +32,19 @@ SIGN_REMEDY = "Sign in, or paste a token that may call models into the field."
 
 
 @dataclass(frozen=True)
+class Shortage:
+    """A call that its payer cannot pay for (402), in base units; None where that was not told.
+
+    ``day_limit``: what the payer may spend in a day, where that is why.
+    """
+
+    price: int | None
+    balance: int | None
+    available: int | None
+    day_limit: int | None
+
+
+@dataclass(frozen=True)
 class Answer:
     """What came back: the output document, or the problem in words. Latency is in milliseconds."""
 
@@ -45,9 +58,10 @@ class Answer:
     title: str = ""
     detail: str = ""
     remedy: str = ""
-    charged: bool = False
+    charged: bool | None = False  # None: nobody can say yet
     violations: tuple[Mapping[str, Any], ...] = ()
     token_error: str = ""
+    short: Shortage | None = None
 
 
 @dataclass(frozen=True)
@@ -78,9 +92,19 @@ def _amount(text: str) -> int | None:
         return None
 
 
-def _from_problem(
+def _shortage(problem: Mapping[str, Any]) -> Shortage:
+    def told(name: str) -> int | None:
+        amount = problem.get(name)
+        text = amount.get("base_units") if isinstance(amount, Mapping) else None
+        return int(text) if isinstance(text, str) and text.isdecimal() else None
+
+    return Shortage(told("price"), told("balance"), told("available"), told("day_limit"))
+
+
+def answer_of_problem(
     problem: Mapping[str, Any], status: int, latency_ms: float, receipt: str
 ) -> Answer:
+    """A refusal of the gateway, in the words of a page."""
     violations = problem.get("violations", ())
     detail = str(problem.get("detail", ""))
     seconds = problem.get("retry_after_seconds")
@@ -95,18 +119,20 @@ def _from_problem(
         title=str(problem.get("title", "The call failed")),
         detail=detail,
         remedy=f"Try again in {seconds} s." if seconds else remedy,
-        charged=bool(problem.get("charged", False)),
+        charged=problem.get("charged", False),
         violations=tuple(each for each in violations if isinstance(each, Mapping)),
         token_error=detail if status in (401, 403) else "",
+        short=_shortage(problem) if status == 402 else None,
     )
 
 
 def _call(version: Version, body: bytes, caller: Caller | None, remote_address: str) -> Answer:
     started = time.perf_counter()
+    call_id = new_uuid7()
     reply = loop.submit(
         pipeline.call(
             pipeline.CallRequest(
-                call_id=new_uuid7(),
+                call_id=call_id,
                 name=version.model_id,
                 number=version.number,
                 body=body,
@@ -117,13 +143,14 @@ def _call(version: Version, body: bytes, caller: Caller | None, remote_address: 
             )
         ),
         settings.CALL_DEADLINE_SECONDS + GRACE_SECONDS,
+        call_id=call_id,
     )
     headers = {key.lower(): value for key, value in reply.headers.items()}
     latency_ms = _timed_ms(headers.get("server-timing", ""), (time.perf_counter() - started) * 1000)
     document = orjson.loads(reply.document)
     receipt = headers.get("inframind-receipt", "")
     if reply.status >= 400:
-        return _from_problem(document, reply.status, latency_ms, receipt)
+        return answer_of_problem(document, reply.status, latency_ms, receipt)
     return Answer(
         ok=True,
         status=reply.status,
@@ -173,7 +200,8 @@ def try_version(version: Version, blank: Sequence[Field], request: HttpRequest) 
         answer = _call(version, body, caller, address)
     except Problem as problem:
         elapsed_ms = (time.perf_counter() - started) * 1000
-        answer = _from_problem(problem.as_document(), problem.status, elapsed_ms, "")
+        receipt = problem.headers.get("Inframind-Receipt", "")
+        answer = answer_of_problem(problem.as_document(), problem.status, elapsed_ms, receipt)
     if answer.ok or answer.token_error:
         return Tried(fields, document, answer)
     marked, _ = with_violations(fields, answer.violations)

@@ -16,6 +16,7 @@ urlpatterns = [
     path("account/groups/<str:group>", group_pages.group_page, name="group"),
     path("account/asked", group_pages.asked, name="asked"),
     path("account/usage", usage_page.usage, name="usage"),
+    path("account/usage.csv", usage_page.usage_csv, name="usage-csv"),
     path("collections/<slug:slug>", views.collection, name="collection"),
     path("publish", views.publish, name="publish"),
     path("nodes", views.nodes, name="nodes"),

@@ -21,6 +21,7 @@ from inframind.lib.problem import Problem
 from marketplace.catalog import queries as catalog
 from marketplace.catalog.services import register
 from marketplace.gateway import queries as gateway
+from marketplace.gateway import receipts
 from marketplace.mesh import queries as mesh
 from marketplace.mesh.services import HOUSE_OPERATOR
 from marketplace.storefront import listing
@@ -220,15 +221,22 @@ def nodes(request: HttpRequest) -> HttpResponse:
 @require_safe
 @page_view
 def receipt(request: HttpRequest, call_id: UUID) -> HttpResponse:
-    """One call, as recorded."""
-    call = gateway.receipt(call_id, viewer=viewer_of(request))
+    """One call: to everybody what can be checked, to whose call, model or node it was all of it."""
+    found = gateway.receipt(call_id, viewer=viewer_of(request))
+    call = found.call
     return render(
         request,
         "storefront/receipt.html",
         {
+            "receipt": receipts.as_document(found),
             "call": call,
+            "is_whole": found.whole,
             "fee_base_units": int(call.fee_base_units),
+            "batch": found.batch,
+            "batch_fees_base_units": int(found.batch.fees_base_units) if found.batch else 0,
+            "epoch_state": found.epoch_state,
             "latency_ms": call.latency_us / 1000,
             "node_latency_ms": call.node_latency_us / 1000 if call.node_latency_us else None,
+            "verify_command": f"infra receipt verify {call.pk}",
         },
     )

@@ -79,6 +79,7 @@ document.addEventListener("keydown", (event) => {
 
 /* The region that changes is marked busy while its request runs. */
 document.addEventListener("htmx:beforeRequest", (event) => {
+  if (event.detail.elt.matches("[data-poll]")) return;
   event.detail.target.setAttribute("aria-busy", "true");
 });
 for (const name of ["htmx:afterRequest", "htmx:sendError", "htmx:timeout"]) {
@@ -134,6 +135,12 @@ document.addEventListener("htmx:afterSettle", (event) => {
   if (place.matches("h1, section")) place.tabIndex = -1;
   place.focus();
 });
+
+/* What waits for something asks again as long as somebody looks; the answer says whether to go on. */
+setInterval(() => {
+  if (document.visibilityState !== "visible") return;
+  for (const each of document.querySelectorAll("[data-poll]:not(.htmx-request)")) htmx.trigger(each, "poll");
+}, 2_000);
 
 /* On a narrow screen the tabs scroll sideways: the current one is brought into view. */
 function showTab() {

@@ -40,6 +40,12 @@ BODIES = (
     b' "members": [{"address": 5, "expires_at": "+99999-01-01T00:00:00Z"}], "name": "a",'
     b' "expires_in": "9999999d", "calls_limit": 99999999999999999999, "spend_limit": 5,'
     b' "model_scope": [], "actions": "invoke", "message": 5, "group": []}',
+    b'{"amount": "\\u0000", "deadline": "\\u00b2", "signature": [], "raw": "0x\\u0000",'
+    b' "relay": "\\u0000", "streams": "\\u0000", "per_day": {}}',
+    b'{"amount": "1e999 IFM", "deadline": 1e40, "signature": "0x", "raw": [], "relay": true,'
+    b' "streams": [null, "0x"], "per_day": "-1 IFM"}',
+    b'{"amount": {"base_units": "' + b"9" * 200 + b'"}, "deadline": -1, "raw": 5,'
+    b' "signature": "0x' + b"00" * 70 + b'", "streams": {}, "per_day": 5}',
 )
 FORM = {
     "name": "a\x00b",
@@ -60,6 +66,11 @@ FORM = {
     "next": "//elsewhere\x00",
     "reason": "\x00",
     "wallet": "\x00",
+    "amount": "9" * 200 + " IFM",
+    "deadline": "²",
+    "per_day": "\x00",
+    "streams": "\x00",
+    "relay": "\x00",
 }
 BAD_REFERER = {"Referer": "http://["}
 
@@ -148,7 +159,7 @@ def test_no_part_of_the_api_breaks_on_odd_input(wallet: Wallet) -> None:
             yield f"GET {path}", program.get(path + QUERY)
             yield f"DELETE {path}", program.delete(path)
             for number, body in enumerate(BODIES):
-                for method in (program.post, program.patch):
+                for method in (program.post, program.patch, program.put):
                     yield f"body {number} to {path}", method(path, body, "application/json")
 
     assert _faults(answers()) == []

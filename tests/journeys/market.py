@@ -17,7 +17,7 @@ import tarfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit, urlunsplit
@@ -27,11 +27,16 @@ import psycopg
 from psycopg import sql
 
 from inframind.devstack import demo
+from inframind.devstack.chain import ensure_contracts, start_anvil
+from inframind.devstack.chaintools import ensure_chain_tools
 from inframind.devstack.ports import LOOPBACK, free_ports
 from inframind.devstack.processes import Children
+from inframind.devstack.secrets import fresh_secrets
 from inframind.devstack.web import Application
+from inframind.lib.addresses import checksum_address
 from inframind.lib.ids import new_uuid7
 from tests import servers
+from tests.journeys.bank import IFM, Bank
 
 ROOT = Path(__file__).resolve().parents[2]
 PUBLISHER = "0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266"
@@ -43,6 +48,8 @@ DATABASE = "journeys"
 REDIS_NUMBER = 15
 COMMAND_SECONDS = 120
 STATE_SECONDS = 90
+CREDITED_SECONDS = 60
+_BALANCES = sql.SQL("SELECT code, posted_base_units FROM ledger_account WHERE code = ANY(%s)")
 # What this process started, held so that nobody takes a forgotten program for a lost one.
 _started: list[Children] = []
 
@@ -74,11 +81,12 @@ class Market:
     folder: str
     packages: dict[str, str]
     publisher_token: str
+    bank: Bank
     env: dict[str, str] = field(repr=False)
 
     def manage(self, *arguments: str) -> Ran:
         """A management command."""
-        return _run([sys.executable, "manage.py", *arguments], env=self.env)
+        return run_command([sys.executable, "manage.py", *arguments], env=self.env)
 
     def domain(self, code: str) -> str:
         """Python run inside the application, for what has no command yet; returns its output."""
@@ -111,7 +119,9 @@ class Market:
             },
             **({"INFRA_TOKEN": token} if token else {}),
         }
-        return _run([sys.executable, "-m", "inframind.cli", *arguments], env=env, cwd=home or ROOT)
+        return run_command(
+            [sys.executable, "-m", "inframind.cli", *arguments], env=env, cwd=home or ROOT
+        )
 
     def http(self, token: str = "") -> httpx.Client:
         """A program's connection, with its token."""
@@ -136,6 +146,23 @@ class Market:
         assert not wanted, f"the manifest has no {', '.join(wanted)}"
         (folder / "model.yaml").write_text("\n".join(lines) + "\n")
         return folder
+
+    def fund(self, *wallets: str, ifm: int = 100) -> None:
+        """Deposits so many IFM for each wallet, on chain; returns when they are credited."""
+        codes = {f"wallet:{checksum_address(each)}" for each in wallets}
+        before = self._posted(codes)
+        for each in wallets:
+            self.bank.deposit(each, ifm * IFM)
+        deadline = time.monotonic() + CREDITED_SECONDS
+        while any(
+            posted < before[code] + ifm * IFM for code, posted in self._posted(codes).items()
+        ):
+            assert time.monotonic() < deadline, "the deposits were not credited"
+            time.sleep(0.1)
+
+    def _posted(self, codes: set[str]) -> dict[str, int]:
+        found = {code: int(posted) for code, posted in self.rows(_BALANCES, list(codes))}
+        return {code: found.get(code, 0) for code in codes}
 
     def register(self, folder: Path, *, token: str = "") -> dict[str, Any]:
         """Publishes without waiting for the verification; the registry's answer."""
@@ -182,7 +209,8 @@ class Market:
         with _locked(run / "market.lock"):
             if not described.exists():
                 described.write_text(json.dumps(asdict(cls._start(run))))
-            return cls(**json.loads(described.read_text()))
+            found = json.loads(described.read_text())
+            return cls(**{**found, "bank": Bank(**found["bank"])})
 
     @classmethod
     def _start(cls, run: Path) -> Self:
@@ -192,6 +220,14 @@ class Market:
         [port] = free_ports(1)
         url = f"http://{LOOPBACK}:{port}"
         database_url = _make_database(os.environ["DATABASE_URL"])
+        lifeline = os.open(run / "lifeline", os.O_RDONLY | os.O_NONBLOCK)
+        os.set_blocking(lifeline, True)
+        children = Children(folder / "log", lifeline=lifeline)
+        _started.append(children)
+        anvil = start_anvil(children, ensure_chain_tools(children, say=print))
+        key = fresh_secrets().chain
+        contracts = ensure_contracts(anvil, kept=folder / "contracts.json", key=key)
+        bank = Bank.founded(anvil, contracts, key)
         env = {
             **os.environ,
             "DATABASE_URL": database_url,
@@ -200,25 +236,29 @@ class Market:
             "STORE_DIR": str(folder / "store"),
             "STATIC_ROOT": str(folder / "static"),
             "SITE_URL": url,
+            "ETH_RPC_URL": anvil.url,
+            "IFM_ADDRESS": contracts.ifm,
+            "SETTLEMENT_ADDRESS": contracts.settlement,
+            "SETTLEMENT_BLOCK": str(contracts.block),
+            "CHAIN_CONFIRMATIONS": "1",
+            "CHAIN_KEY": key,
+            "FAUCET": "1",
             "LOAD_DEADLINE_SECONDS": "30",
             "ANONYMOUS_CALLS_PER_MINUTE": "6000",
             "SIGN_INS_PER_MINUTE": "6000",
             "PYTHONWARNINGS": "",
         }
-        lifeline = os.open(run / "lifeline", os.O_RDONLY | os.O_NONBLOCK)
-        os.set_blocking(lifeline, True)
-        children = Children(folder / "log", lifeline=lifeline)
-        _started.append(children)
         application = Application(children, ROOT, env)
         application.manage("migrate", "--no-input", "--verbosity=0")
         web = application.web(port)
-        for child in (web, application.worker(), application.beat(folder / "beat-schedule")):
+        beat = application.beat(folder / "beat-schedule")
+        for child in (anvil.child, web, application.worker(), beat):
             # The run waits for their ends before it removes its folder.
             (run / "pids" / str(child.pid)).touch()
         application.await_web(web, port)
         built = demo.build(folder / "packages")
         packages = {package.name.removesuffix("-1.0.0"): str(package) for package in built}
-        market = cls(url, database_url, str(folder), packages, "", env)
+        market = cls(url, database_url, str(folder), packages, "", bank, env)
         return market._stocked()
 
     def _stocked(self) -> Self:
@@ -234,7 +274,8 @@ class Market:
             "staff.save()\n"
             f"call_command(*{_minting(PUBLISHER, 'publish', 'invoke', 'manage')!r})\n"
         ).split()
-        stocked = type(self)(**{**asdict(self), "publisher_token": token})
+        stocked = replace(self, publisher_token=token)
+        stocked.fund(CALLER, PUBLISHER)
         for name in SEEDED:
             stocked.register(Path(self.packages[name]))
         assert stocked.approve("summarizer-v1@1.0.0").status == 0
@@ -270,7 +311,7 @@ def fresh_wallet() -> str:
     return "0x" + new_uuid7().hex + "00000000"
 
 
-def _run(command: list[str], *, env: dict[str, str], cwd: Path = ROOT) -> Ran:
+def run_command(command: list[str], *, env: dict[str, str], cwd: Path = ROOT) -> Ran:
     done = subprocess.run(
         command,
         env=env,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import unquote
@@ -39,6 +39,8 @@ ENDING = {
 MISSING = ("no model called", "no receipt with this id")
 API = ("api/v1/", "inference/", "v2/")
 LET_IN, SIGN_IN, FORBIDDEN, HIDDEN, SCOPE = "let in", "401", "403", "404", "scope"
+# What an address takes where no case is about it.
+_ANYTHING: dict[str, Callable[[], str]] = {"uuid": lambda: str(uuid4()), "int": lambda: "1"}
 # An id that nothing has.
 NOBODYS = "0b0b0b0b-0b0b-7b0b-8b0b-0b0b0b0b0b0b"
 
@@ -205,6 +207,7 @@ def _values(town: Town, rule: Rule) -> dict[str, str]:
         "node": "node-a",
         "who": "0x" + "11" * 20,
         "address": "0x" + "11" * 20,
+        "hash": "0x" + "11" * 32,
     }
 
 
@@ -213,7 +216,7 @@ def _filled(path: str, values: dict[str, str]) -> str:
     while "<" in filled:
         start, end = filled.index("<"), filled.index(">")
         kind, _, key = filled[start + 1 : end].rpartition(":")
-        value = values.get(key, str(uuid4()) if kind == "uuid" else NOBODYS)
+        value = values.get(key, _ANYTHING.get(kind, str)() or NOBODYS)
         filled = filled[:start] + value + filled[end + 1 :]
     return filled
 

@@ -32,7 +32,8 @@ class Private:
 
 @pytest.fixture(scope="module")
 def private(market: Market, tmp_path_factory: pytest.TempPathFactory) -> Private:
-    name, guest = fresh_name("secret"), fresh_wallet()
+    name, owning, guest = fresh_name("secret"), fresh_wallet(), fresh_wallet()
+    market.fund(owning, guest)
     folder = market.package(
         "language-id-v1",
         name,
@@ -44,7 +45,7 @@ def private(market: Market, tmp_path_factory: pytest.TempPathFactory) -> Private
         license="LicenseRef-Ours-Alone",
     )
     owner, guests, strangers = market.tokens(
-        (fresh_wallet(), "publish", "invoke"),
+        (owning, "publish", "invoke"),
         (guest, "invoke"),
         (fresh_wallet(), "invoke", "publish"),
     )
@@ -224,6 +225,7 @@ class Gate:
 @pytest.fixture(scope="module")
 def gate(market: Market, tmp_path_factory: pytest.TempPathFactory) -> Gate:
     name, owner, guest = fresh_name("secret"), fresh_wallet(), fresh_wallet()
+    market.fund(owner, guest)
     # As `infra login` gets it: groups are the account's, and no scoped token reaches them.
     owner_token = market.domain(
         "from datetime import timedelta\n"

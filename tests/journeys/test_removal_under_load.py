@@ -84,6 +84,7 @@ class Invited:
 @pytest.fixture
 def invited(market: Market, tmp_path: Path) -> Invited:
     name, removed, staying = fresh_name("invited"), fresh_wallet(), fresh_wallet()
+    market.fund(removed, staying, ifm=1_000)
     owner, removed_token, staying_token = market.tokens(
         (fresh_wallet(), "publish", "invoke", "manage"), (removed, "invoke"), (staying, "invoke")
     )

@@ -15,6 +15,7 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
 
+from billing.ledger.queries import balance_of
 from inframind.lib.amounts import format_ifm
 from inframind.lib.glyph import glyph_svg
 from marketplace.catalog.manifest import TASKS
@@ -25,6 +26,8 @@ from marketplace.storefront.markdown import markdown_html
 from marketplace.storefront.readable import readable_json
 
 register = template.Library()
+SHORT_DECIMALS = 4
+PLAIN_DECIMALS = 6
 
 BADGES = {
     "schema-validated": (
@@ -80,22 +83,50 @@ def glyph(seed: str, size: int = 40, label: str = "") -> SafeString:
 
 
 @register.filter
-def ifm(base_units: int | Decimal | None) -> SafeString | str:
-    """Base units as `0.25 IFM`, exact on hover and in `data-base-units`; zero reads `free`."""
+def ifm(base_units: int | Decimal | None, form: str = "") -> SafeString | str:
+    """Base units as `0.25 IFM`, exact on hover and in `data-base-units`.
+
+    `form`: "" is a price, where zero reads `free`; "sum" says `0 IFM`; "change" has its sign;
+    "short" is a sum of at most four decimals, the rest cut off, never more than there is. The
+    decimals of a sum beyond the sixth are set small, and are there.
+    """
     if base_units is None:
         return ""
-    if base_units == 0:
-        return mark_safe('<span class="amount" data-base-units="0">free</span>')
     whole = int(base_units)
-    number, _, unit = format_ifm(whole).partition(" ")
+    if whole == 0 and not form:
+        return mark_safe('<span class="amount" data-base-units="0">free</span>')
+    number, _, unit = format_ifm(abs(whole)).partition(" ")
+    whole_part, point, decimals = number.partition(".")
+    if form == "short":
+        decimals = decimals[:SHORT_DECIMALS].rstrip("0")
+        point = "." if decimals else ""
+    shown: SafeString | str = f"{whole_part}{point}{decimals}"
+    if form and len(decimals) > PLAIN_DECIMALS:
+        head, tail = decimals[:PLAIN_DECIMALS], decimals[PLAIN_DECIMALS:]
+        shown = format_html('{}.{}<span class="tail">{}</span>', whole_part, head, tail)
+    sign = "\u2212" if whole < 0 else "+" if whole > 0 and form == "change" else ""
     return format_html(
-        '<span class="amount" data-base-units="{}" title="{} base units">{}'
+        '<span class="amount" data-base-units="{}" title="{} base units">{}{}'
         '<span class="unit"> {}</span></span>',
         whole,
         whole,
-        number,
+        sign,
+        shown,
         unit,
     )
+
+
+@register.simple_tag(takes_context=True)
+def own_balance(context: template.Context) -> int | None:
+    """What the wallet that is signed in has, in base units; None for a stranger."""
+    request = context.get("request")
+    if request is None or not request.user.is_authenticated:
+        return None
+    # The header and the sheet of a phone both say it.
+    if not hasattr(request, "own_balance"):
+        request.own_balance = balance_of(str(request.user.pk)).balance_base_units
+    found: int = request.own_balance
+    return found
 
 
 @register.filter
@@ -192,6 +223,13 @@ def percent(share: float | None) -> SafeString | str:
         return ""
     tenths = math.floor(share * 1000 + 1e-9)
     text = str(tenths // 10) if tenths % 10 == 0 else f"{tenths / 10:.1f}"
+    return format_html('{}<span class="unit">%</span>', text)
+
+
+@register.filter
+def basis_points(points: int) -> SafeString | str:
+    """A share in basis points as an exact percentage: 1250 reads 12.5 %."""
+    text = f"{points / 100:.2f}".rstrip("0").rstrip(".")
     return format_html('{}<span class="unit">%</span>', text)
 
 

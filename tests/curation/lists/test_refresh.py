@@ -20,6 +20,7 @@ from inframind.lib.problem import Problem
 from marketplace.catalog.models import Badge, Check, Model, Verification, Version
 from marketplace.gateway.models import Call
 from marketplace.mesh.models import Pin
+from tests.marketplace.unsigned import UNSIGNED
 
 OWNER = "0x70997970C51812dc3A010C7d01b50e0d17dc79C8"
 pytestmark = pytest.mark.django_db
@@ -51,7 +52,9 @@ def listed(name: str, **changes: Any) -> Model:
     return model
 
 
-def called(model: Model, count: int, outcome: str = "served", *, days_ago: int = 0) -> None:
+def called(
+    model: Model, count: int, outcome: str = "served", *, days_ago: int = 0, linked: bool = False
+) -> None:
     served = outcome == "served"
     Call.objects.bulk_create(
         Call(
@@ -63,6 +66,8 @@ def called(model: Model, count: int, outcome: str = "served", *, days_ago: int =
             input_digest="sha256:0",
             latency_us=1000 + index,
             created_at=Now() - timedelta(days=days_ago),
+            linked=linked,
+            **UNSIGNED,
         )
         for index in range(count)
     )
@@ -93,6 +98,18 @@ def test_a_rank_is_stored_with_the_figures_that_it_came_from() -> None:
     assert entry.score == "18.05"  # 19 x 19 / 20
     model.refresh_from_db()
     assert model.calls_30d == 19
+
+
+def test_calls_of_those_who_are_paid_for_them_count_nowhere() -> None:
+    model = listed("own")
+    called(model, 20)
+    called(model, 40, linked=True)
+    called(model, 40, "model-failed", linked=True)
+    services.refresh()
+    entry = queries.shelf("top-performing").entries[0]
+    assert entry.figures == {"calls": 20, "served": 20, "mismatched": 0, "p50_us": 1010}
+    model.refresh_from_db()
+    assert model.calls_30d == 20
 
 
 def test_a_model_that_keeps_breaking_its_schema_leaves_the_shelf_and_stays_listed() -> None:

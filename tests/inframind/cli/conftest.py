@@ -25,6 +25,8 @@ ENVIRONMENT = (
     "INFRA_PRIVATE_KEY",
     "INFRA_PASSWORD_FILE",
     "INFRA_NODE_SECRET",
+    "INFRA_CHAIN_ID",
+    "INFRA_RPC_URL",
 )
 
 
@@ -77,7 +79,7 @@ class PlayedServer:
                     self.wfile.write(answer.body)
                 self.close_connection = answer.cut
 
-            do_GET = do_POST = _serve
+            do_GET = do_POST = do_PUT = _serve
 
             def log_message(self, *_: Any) -> None:
                 """Tests read the command's output, not the server's log."""

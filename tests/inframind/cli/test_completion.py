@@ -39,6 +39,9 @@ def test_commands_and_options_are_completed() -> None:
     assert completed("infra token generate --exp") == ["--expires-in"]
     assert completed("infra model access re") == ["remove", "requests", "refuse"]
     assert completed("infra token generate --action p") == ["publish"]
+    assert completed("infra de") == ["deposit"]
+    assert completed("infra rewards c") == ["claim"]
+    assert completed("infra withdraw 1IFM --re") == ["--relay"]
 
 
 def test_names_of_models_come_from_the_server(
@@ -51,6 +54,7 @@ def test_names_of_models_come_from_the_server(
     assert model_names("ocr") == ["ocr-v1", "ocr-v2"]
     assert server.asked[1].path == "/api/v1/models?cursor=c2"
     assert completed("infra model show oc") == ["ocr-v1", "ocr-v2"]
+    assert completed("infra rewards claim --model oc") == ["ocr-v1", "ocr-v2"]
 
 
 @pytest.mark.parametrize(

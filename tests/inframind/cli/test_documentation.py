@@ -34,7 +34,9 @@ def commands() -> dict[str, TyperCommand]:
 
 def sections() -> dict[str, str]:
     parts = re.split(r"^### `(infra [^`]+)`$", TEXT, flags=re.MULTILINE)
-    return dict(zip(parts[1::2], parts[2::2], strict=True))
+    # What introduces the next part belongs to no command.
+    texts = (re.split(r"^## ", text, flags=re.MULTILINE)[0] for text in parts[2::2])
+    return dict(zip(parts[1::2], texts, strict=True))
 
 
 def option_names(command: TyperCommand) -> set[str]:
@@ -93,7 +95,7 @@ def test_the_groups_of_the_help_are_those_of_the_document() -> None:
     root = typer.main.get_command(app)
     assert isinstance(root, TyperGroup)
     panels = {name: getattr(each, "rich_help_panel", "") for name, each in root.commands.items()}
-    parts = re.split(r"^## (Account|Models|Calling|Nodes)$", TEXT, flags=re.MULTILINE)
+    parts = re.split(r"^## (Account|Models|Calling|Money|Nodes)$", TEXT, flags=re.MULTILINE)
     told = {
         words.split(" ")[1]: panel
         for panel, text in zip(parts[1::2], parts[2::2], strict=True)

@@ -21,7 +21,17 @@ GIVEN = {
     "DATABASE_URL": "postgresql:///elsewhere",
     "REDIS_URL": "redis://elsewhere/0",
     "TRITON_NODES": "[]",
+    "ETH_RPC_URL": "http://elsewhere:8545",
 }
+CHAIN = (
+    "CHAIN_ID",
+    "IFM_ADDRESS",
+    "SETTLEMENT_ADDRESS",
+    "SETTLEMENT_BLOCK",
+    "CHAIN_KEY",
+    "CHAIN_CONFIRMATIONS",
+    "FAUCET",
+)
 
 
 def test_what_is_given_is_not_embedded(tmp_path: Path) -> None:
@@ -44,6 +54,34 @@ def test_the_state_file_is_private_and_goes_with_the_stack(tmp_path: Path) -> No
         assert written["env"]["REDIS_URL"].startswith("redis://:")
         assert sorted(written["pids"]) == ["redis", "stack"]
     assert not state.exists()
+
+
+def test_the_application_gets_the_embedded_chain(tmp_path: Path) -> None:
+    with Stack(var=tmp_path, say=lambda _: None) as stack:
+        stack.start_servers({**GIVEN, "ETH_RPC_URL": ""})
+
+        contracts = json.loads((tmp_path / "chain" / "contracts.json").read_text())
+        secrets = json.loads((tmp_path / "secrets.json").read_text())
+        port = stack.env["ETH_RPC_URL"].removeprefix("http://127.0.0.1:")
+        assert port.isdecimal()
+        assert {name: stack.env[name] for name in CHAIN} == {
+            "CHAIN_ID": "31337",
+            "IFM_ADDRESS": contracts["ifm"],
+            "SETTLEMENT_ADDRESS": contracts["settlement"],
+            "SETTLEMENT_BLOCK": str(contracts["block"]),
+            "CHAIN_KEY": secrets["chain"],
+            "CHAIN_CONFIRMATIONS": "1",
+            "FAUCET": "1",
+        }
+        assert [child.name for child in stack.children.started] == ["chain"]
+
+
+def test_a_chain_that_is_given_brings_its_own_addresses(tmp_path: Path) -> None:
+    with Stack(var=tmp_path, say=lambda _: None) as stack:
+        stack.start_servers(GIVEN)
+
+        assert stack.env["ETH_RPC_URL"] == GIVEN["ETH_RPC_URL"]
+        assert [name for name in CHAIN if name in stack.env] == []
 
 
 def test_secrets_stay_over_a_restart(tmp_path: Path) -> None:
@@ -103,7 +141,9 @@ def test_nothing_of_a_killed_stack_lives_on(open_folder: Path) -> None:
         while not state.exists() and parent.poll() is None and time.monotonic() < deadline:
             time.sleep(0.05)
         pids = json.loads(state.read_text())["pids"]
-        assert sorted(pids) == ["node-a", "node-b", "postgres", "redis", "sandbox", "stack"]
+        assert sorted(pids) == [
+            *("chain", "node-a", "node-b", "postgres", "redis", "sandbox", "stack")
+        ]
     finally:
         parent.kill()
         parent.wait()

@@ -70,8 +70,20 @@ async def hold(who: Caller, call_id: UUID, fee: int = 0, ttl_seconds: float = 60
 
 
 async def settle(who: Caller, call_id: UUID, *, served: bool = True, fee: int = 0) -> None:
-    async with database() as opened, opened.transaction():
-        await meters.settle_on(opened, who, call_id, served=served, fee_base_units=fee)
+    async with database() as opened:
+        assert await settled(opened, who, call_id, served=served, fee=fee)
+
+
+async def settled(
+    opened: psycopg.AsyncConnection, who: Caller, call_id: UUID, *, served: bool, fee: int = 0
+) -> bool:
+    """Whether the call counts; rolled back where it does not."""
+    ended = meters.Settlement(who.meters, call_id, served, fee)
+    async with opened.transaction():
+        if await meters.settle_on(opened, [ended]):
+            raise psycopg.Rollback
+        return True
+    return False
 
 
 def refusal(who: Caller, fee: int = 0) -> Problem:
@@ -106,7 +118,7 @@ async def many(
 
 def test_a_limit_of_10_calls_serves_exactly_10_of_50_at_once() -> None:
     who = caller(calls_limit=10)
-    refusals: set[tuple[int, str, bool]] = set()
+    refusals: set[tuple[int, str, bool | None]] = set()
 
     async def call(opened: psycopg.AsyncConnection) -> bool:
         call_id = new_uuid7()
@@ -116,9 +128,7 @@ def test_a_limit_of_10_calls_serves_exactly_10_of_50_at_once() -> None:
             refusals.add((problem.status, problem.code, problem.charged))
             return False
         await asyncio.sleep(0.005)
-        async with opened.transaction():
-            await meters.settle_on(opened, who, call_id, served=True, fee_base_units=0)
-        return True
+        return await settled(opened, who, call_id, served=True)
 
     assert asyncio.run(many(50, 10, call)) == 10
     assert refusals == {(402, "token-limit-reached", False)}
@@ -135,9 +145,7 @@ def test_a_spend_limit_is_kept_to_the_last_base_unit() -> None:
             await meters.hold_on(opened, who, call_id, IFM, 60)
         except Problem:
             return False
-        async with opened.transaction():
-            await meters.settle_on(opened, who, call_id, served=True, fee_base_units=IFM)
-        return True
+        return await settled(opened, who, call_id, served=True, fee=IFM)
 
     assert asyncio.run(many(50, 10, call)) == 9
     assert used(who) == [(9, 9 * IFM)]
@@ -297,11 +305,40 @@ def test_a_call_that_outlived_its_hold_is_not_counted_as_served() -> None:
     asyncio.run(hold(who, late))
     MeterHold.objects.update(expires_at=F("expires_at") - timedelta(minutes=2))
     asyncio.run(hold(who, second))
-    with pytest.raises(Problem) as caught:
-        asyncio.run(settle(who, late))
-    assert (caught.value.status, caught.value.code) == (503, "not-recorded")
+
+    async def settle_late() -> bool:
+        async with database() as opened:
+            return await settled(opened, who, late, served=True)
+
+    assert asyncio.run(settle_late()) is False
+    assert used(who) == [(0, 0)]
     asyncio.run(settle(who, second))
     assert used(who) == [(1, 0)]
+
+
+def test_one_statement_settles_calls_of_many_callers() -> None:
+    text = token(calls_limit=100, spend_limit_base_units=100 * IFM)
+    parent = queries.authenticate(text)
+    children = [queries.authenticate(bearer.narrow(text, Caveat(calls_limit=9))) for _ in range(3)]
+    callers = [parent, *children] * 3
+    calls = [(who, new_uuid7(), number % 3 > 0) for number, who in enumerate(callers)]
+
+    async def run() -> frozenset[UUID]:
+        async with database() as opened:
+            for who, call_id, _ in calls[:-1]:
+                await meters.hold_on(opened, who, call_id, IFM, 60)
+            ended = [
+                meters.Settlement(who.meters, call_id, served, IFM if served else 0)
+                for who, call_id, served in calls
+            ]
+            async with opened.transaction():
+                return await meters.settle_on(opened, ended)
+
+    # The last one was never held, and only that one is named.
+    assert asyncio.run(run()) == {calls[-1][1]}
+    assert used(parent) == [(7, 7 * IFM)]
+    assert [used(child)[-1][0] for child in children] == [2, 2, 1]
+    assert MeterHold.objects.count() == 0
 
 
 def test_a_meter_that_is_gone_lets_nobody_through() -> None:
@@ -323,8 +360,7 @@ def test_chains_that_share_ancestors_never_wait_for_each_other_in_a_circle() -> 
         number = next(turn)
         who, call_id = callers[number % 6], new_uuid7()
         await meters.hold_on(opened, who, call_id, 0, 60)
-        async with opened.transaction():
-            await meters.settle_on(opened, who, call_id, served=number % 3 > 0, fee_base_units=0)
+        await settled(opened, who, call_id, served=number % 3 > 0)
         return number % 3 > 0
 
     assert asyncio.run(many(120, 8, call)) == 80

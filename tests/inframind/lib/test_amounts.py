@@ -35,6 +35,20 @@ def test_an_absurd_length_is_refused_with_its_length() -> None:
         parse_ifm("1" * 5000)
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("9" * 41, "There is not so much IFM: 41 digits"),
+        ("", "There is no amount"),
+        (" IFM", "There is no amount"),
+        ("-1", "'-1' is not an amount"),
+    ],
+)
+def test_the_refusal_says_what_is_wrong(text: str, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        parse_ifm(text)
+
+
 def test_too_many_decimals_say_how_many_to_leave_out() -> None:
     with pytest.raises(ValueError, match="Leave out the last 2"):
         parse_ifm("0.12345678901234567890")

@@ -19,6 +19,7 @@ from marketplace.gateway.queries import figures_for
 from marketplace.mesh.models import Node
 
 from ..mesh.serving import OWNER, fresh_name, list_doubler
+from .money import fund
 
 GUEST = "0x3333333333333333333333333333333333333333"
 
@@ -192,6 +193,7 @@ def test_a_token_for_something_else_is_403(doubler: Version, call: Any, scope: A
 def test_a_paid_call_wants_a_token_and_keeps_to_the_budget(doubler: Version, call: Any) -> None:
     Version.objects.filter(pk=doubler.pk).update(fee_base_units=parse_ifm("0.25 IFM"))
     token, name = token_of(GUEST), doubler.model_id
+    fund(GUEST, parse_ifm("0.5 IFM"))
 
     assert call(name, {"values": []}).status_code == 401
     over = call(name, {"values": []}, token=token, **{"Inframind-Budget": "0.2 IFM"})
@@ -253,9 +255,11 @@ def test_a_receipt_is_read_by_its_id(doubler: Version, call: Any) -> None:
     public = Client().get(address).json()
     assert public["model"] == f"{doubler.model_id}@1.0.0"
     assert public["outcome"] == "served"
-    assert "caller" not in public
+    hidden = {"caller", "salt", "input_digest", "output_digest", "linked"}
+    assert hidden.isdisjoint(public)
     own = Client().get(address, headers={"Authorization": f"Bearer {token}"}).json()
     assert own["caller"] == Wallet.objects.of(GUEST).address
+    assert hidden <= own.keys()
     make_private(doubler)
     assert Client().get(address).status_code == 404
     assert Client().get(address, headers={"Authorization": f"Bearer {token}"}).status_code == 200

@@ -17,18 +17,15 @@ from inframind.identity.models import Meter, MeterHold, Narrowing, Token, Wallet
 from inframind.identity.queries import authenticate
 from inframind.identity.services import mint_token, revoke_presented, revoke_token
 from inframind.lib import bearer
-from inframind.lib.amounts import parse_ifm
 from inframind.lib.ids import new_uuid7
 from inframind.lib.scopes import Caveat
 from marketplace.catalog.models import Version
-from marketplace.gateway import loop, pipeline, recorder
+from marketplace.gateway import loop, pipeline
 from marketplace.gateway.models import Call
 from marketplace.mesh.models import Node
 
 from ..mesh.serving import fresh_name, list_doubler
-
-GUEST = "0x3333333333333333333333333333333333333333"
-FEE = parse_ifm("0.25 IFM")
+from .money import FEE, GUEST, fund
 
 
 @pytest.fixture
@@ -82,6 +79,7 @@ def test_a_limit_of_10_calls_serves_exactly_10_of_50_at_once(doubler: Version) -
 
 def test_children_at_once_never_spend_more_than_their_parent_may(doubler: Version) -> None:
     Version.objects.filter(pk=doubler.pk).update(fee_base_units=FEE)
+    fund(GUEST, 100 * FEE)
     parent = token_of(spend_limit_base_units=10 * FEE)
     children = [
         bearer.narrow(parent, Caveat(spend_limit_base_units=4 * FEE + FEE // 2)) for _ in range(5)
@@ -119,25 +117,6 @@ def test_what_was_not_served_costs_no_place(doubler: Version, call: Any) -> None
     Node.objects.all().delete()
     assert call(doubler.model_id, {"values": [1]}, token=token).status_code == 503
     assert (Meter.objects.get().calls_used, MeterHold.objects.count()) == (0, 0)
-
-
-def test_a_call_that_cannot_be_written_down_is_not_counted(doubler: Version) -> None:
-    caller = authenticate(token_of(calls_limit=1))
-    call_id = new_uuid7()
-    MeterHold.objects.create(
-        meter_id=caller.meters[0], call_id=call_id, fee_base_units=0, expires_at="2100-01-01T00:00Z"
-    )
-    row = recorder.Row(
-        call_id=call_id, version_id=doubler.pk, wallet=GUEST, token_id=None, node_id=None,
-        node_name="", outcome="served", problem_code="", attempts=1, fee_base_units=0, latency_us=1,
-        node_latency_us=1, input_digest="sha256:0", output_digest="",
-    )  # fmt: skip
-
-    with pytest.raises(Exception, match="could not be written down"):
-        loop.submit(recorder.record(row, held_by=caller), 20)
-
-    assert not Call.objects.exists()
-    assert (Meter.objects.get().calls_used, MeterHold.objects.count()) == (0, 1)
 
 
 def test_a_token_without_limits_leaves_no_trace_on_meters(doubler: Version, call: Any) -> None:

@@ -20,6 +20,7 @@ from marketplace.gateway.models import Call
 from marketplace.mesh.models import Node
 
 from ..mesh.serving import OWNER, fresh_name, list_doubler
+from ..unsigned import UNSIGNED
 
 GUEST = "0x3333333333333333333333333333333333333333"
 FEE = parse_ifm("0.25 IFM")
@@ -43,6 +44,7 @@ def called(
         latency_us=1,
         input_digest="sha256:0",
         output_digest="sha256:0" if served else "",
+        **UNSIGNED,
     )
     with connection.cursor() as cursor:
         cursor.execute(

@@ -9,6 +9,7 @@ from html import unescape
 from uuid import uuid4
 
 import pytest
+from django.conf import settings
 from django.test import Client
 
 from inframind.identity.models import Wallet
@@ -16,6 +17,7 @@ from inframind.identity.services import mint_token
 from marketplace.catalog import services
 from marketplace.catalog.models import Model
 from marketplace.gateway import loop
+from marketplace.storefront import tryit
 from tests.marketplace.catalog.conftest import Publish
 from tests.marketplace.catalog.support import MANIFEST, onnx_package
 
@@ -149,6 +151,18 @@ def test_a_refused_input_stands_beside_its_field(client: Client, activated: Publ
     assert 'aria-invalid="true"' in page
     assert 'id="field-text-error"' in page
     assert "Nothing was charged." in page
+
+
+@pytest.mark.usefixtures("gateway_loop")
+def test_a_call_that_outlasts_the_page_is_not_said_to_be_free(
+    client: Client, activated: Publish, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    activated()
+    monkeypatch.setattr(tryit, "GRACE_SECONDS", -settings.CALL_DEADLINE_SECONDS)
+    page = client.post("/models/echo-text?tab=try-it", {"f/text": "x"}).content.decode()
+    assert "Nothing was charged." not in page
+    assert "Whether it was charged is not known yet." in page
+    assert re.search(r'href="/receipts/[0-9a-f-]{36}"', page)
 
 
 @pytest.mark.usefixtures("gateway_loop")

@@ -22,6 +22,7 @@ from marketplace.gateway.models import Call
 from marketplace.mesh.models import Node, Placement, Probe
 from tests.marketplace.catalog.conftest import Publish
 from tests.marketplace.catalog.support import MANIFEST, PRIVATE, bearer
+from tests.marketplace.unsigned import UNSIGNED
 
 SECRET = "zugspitzkabine-one"
 WORD = "zugspitzkabine"
@@ -204,6 +205,7 @@ def _give_it_a_life(version: Version, node: Node, owner: Wallet) -> None:
             node_latency_us=500,
             input_digest="sha256:00",
             output_digest="sha256:00",
+            **UNSIGNED,
         )
     services.allow(
         model=version.model,

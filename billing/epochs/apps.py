@@ -1,0 +1,6 @@
+from django.apps import AppConfig
+
+
+class EpochsConfig(AppConfig):
+    name = "billing.epochs"
+    label = "epochs"
