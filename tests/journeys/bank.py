@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
@@ -18,6 +19,8 @@ FUNDS: Final = 100_000_000 * IFM
 GAS: Final = 500_000
 # The last account of the well-known mnemonic: no story speaks as it, and anvil signs for it.
 ADDRESS: Final = "0xa0Ee7A142d267C1f36714E4a8F75612F20a79720"
+
+MINED_SECONDS: Final = 30.0
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,13 @@ class Bank:
         # A transaction costs more in the next block than in the one that it is estimated in.
         wanted = {"from": sender, "to": to, "data": "0x" + data.hex(), "gas": hex(GAS)}
         digest: str = self.ask("eth_sendTransaction", wanted)
-        if self.ask("eth_getTransactionReceipt", digest)["status"] != "0x1":
+        deadline = time.monotonic() + MINED_SECONDS
+        # anvil mines a moment after it has answered.
+        while (receipt := self.ask("eth_getTransactionReceipt", digest)) is None:
+            if time.monotonic() > deadline:
+                raise StackProblem(f"Transaction {digest} was not mined.")
+            time.sleep(0.02)
+        if receipt["status"] != "0x1":
             raise StackProblem(f"The transaction {digest} failed.")
         return digest
 

@@ -12,7 +12,7 @@ from tests.journeys import books, ordeal
 from tests.journeys.callers import Callers
 from tests.journeys.crashing import Crashing
 
-pytestmark = pytest.mark.xdist_group("crashing")
+pytestmark = [pytest.mark.xdist_group("crashing"), pytest.mark.drill]
 ANSWERS = 40
 ANSWERED_SECONDS = 60
 

@@ -8,9 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from billing.ledger.models import Reason
+from billing.ledger.services import Posting, post
 from inframind.cli.packing import scan
 from inframind.identity.models import Wallet
 from inframind.identity.services import mint_token
+from inframind.lib.ids import new_uuid7
 from marketplace.catalog import services
 from marketplace.catalog.models import Version
 from tests.inframind.cli.conftest import Infra
@@ -188,6 +191,18 @@ def test_a_stranger_sees_nothing_of_a_pending_version(
 
 def test_a_call_that_breaks_the_schema_names_the_place(infra: Infra, package: Path) -> None:
     activated(infra)
+    post(
+        [
+            Posting(
+                id=new_uuid7(),
+                debit="chain",
+                credit=f"wallet:{wallet.address}",
+                amount_base_units=10**18,
+                reason=Reason.DEPOSIT,
+            )
+            for wallet in Wallet.objects.all()
+        ]
+    )
     outcome = infra("call", "--model", "upper-caser-v1", "text:=7", "--budget", "1IFM")
     assert (outcome.status, outcome.stdout) == (1, "")
     assert "  /text: " in outcome.stderr
