@@ -161,7 +161,7 @@ def test_other_references_are_refused_with_the_remedy(text: str, words: str) -> 
         parse_reference(text)
 
 
-@pytest.mark.parametrize("data", [_ARCHIVE, zipped(_ARCHIVE)])
+@pytest.mark.parametrize("data", [_ARCHIVE, zipped(_ARCHIVE)], ids=["plain", "zipped"])
 def test_an_arweave_reference_is_fetched_once_and_kept(
     store: LocalStore, gateway: Gateway, data: bytes
 ) -> None:
