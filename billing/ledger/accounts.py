@@ -9,7 +9,7 @@ from typing import Final
 from django.db import IntegrityError, connection, transaction
 
 from billing.ledger import codes
-from billing.ledger.models import Account
+from billing.ledger.models import Account, Hold, Transfer
 from billing.ledger.refusals import FLOOR, breaks, malformed, short_account
 from inframind.identity.models import Wallet
 
@@ -64,6 +64,12 @@ def locked(names: Iterable[str]) -> dict[str, int]:
             )
         cursor.execute(_LOCK, {"codes": wanted})
         return {code: pk for pk, code in cursor.fetchall()}
+
+
+def codes_of(rows: Iterable[Transfer | Hold]) -> dict[int, str]:
+    """The accounts that transfers or holds are between: id to code."""
+    touched = {pk for each in rows for pk in (each.debit_id, each.credit_id)}
+    return dict(Account.objects.filter(pk__in=touched).values_list("pk", "code"))
 
 
 @contextmanager

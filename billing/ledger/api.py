@@ -15,7 +15,6 @@ from billing.ledger.documents import (
     AmountDocument,
     AmountField,
     StrictRequest,
-    amount_document,
     bad_cursor,
     cursor_of,
     next_url,
@@ -26,6 +25,7 @@ from billing.ledger.refusals import TOP_UP
 from billing.ledger.services import set_day_limit
 from inframind.identity.api import caller_of
 from inframind.identity.authority import permitted
+from inframind.lib.amounts import amount_document
 from inframind.lib.problem import Problem
 
 _ROWS: Final = 50

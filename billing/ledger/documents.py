@@ -69,12 +69,6 @@ class StrictRequest(serializers.Serializer[Any]):
         return super().to_internal_value(data)
 
 
-def amount_document(base_units: Any) -> dict[str, str]:
-    """Exact and readable; the number may come from a column, as a ``Decimal`` without decimals."""
-    exact = int(base_units)
-    return {"base_units": str(exact), "text": format_ifm(exact)}
-
-
 def cursor_of(query: QueryDict) -> str:
     """What ``?cursor=`` says, in the words of the view that gave it out; "" for the beginning.
 

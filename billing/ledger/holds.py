@@ -15,7 +15,7 @@ from uuid import UUID
 from django.db import IntegrityError, connection, transaction
 
 from billing.ledger import accounts, transfers
-from billing.ledger.models import Account, Hold, HoldEnding, Reason
+from billing.ledger.models import Hold, HoldEnding, Reason
 from billing.ledger.refusals import (
     breaks,
     hold_differs,
@@ -177,8 +177,7 @@ def _hold(requests: list[HoldRequest], ids: dict[str, int]) -> int:
 
 def _requests_of(holds: Iterable[Hold]) -> dict[UUID, HoldRequest]:
     rows = list(holds)
-    touched = {pk for each in rows for pk in (each.debit_id, each.credit_id)}
-    names = dict(Account.objects.filter(pk__in=touched).values_list("pk", "code"))
+    names = accounts.codes_of(rows)
     return {
         each.pk: HoldRequest(
             each.pk,

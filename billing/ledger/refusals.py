@@ -10,7 +10,7 @@ from uuid import UUID
 from django.db import IntegrityError
 
 from billing.ledger.models import Account
-from inframind.lib.amounts import format_ifm
+from inframind.lib.amounts import amount_document, format_ifm
 from inframind.lib.problem import Problem
 
 FLOOR: Final = "account_above_its_floor"
@@ -97,11 +97,6 @@ class OutOfFunds(Problem):
 def _spoken(account: str) -> str:
     kind, _, address = account.partition(":")
     return f"The balance of {address}" if kind == "wallet" else account
-
-
-def amount_document(base_units: int) -> dict[str, str]:
-    """An amount as documents have it."""
-    return {"base_units": str(base_units), "text": format_ifm(base_units)}
 
 
 def malformed(detail: str) -> Problem:

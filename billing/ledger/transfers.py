@@ -10,7 +10,7 @@ from uuid import NAMESPACE_URL, UUID, uuid5
 from django.db import connection
 
 from billing.ledger import accounts
-from billing.ledger.models import Account, Reason, Transfer
+from billing.ledger.models import Reason, Transfer
 from billing.ledger.refusals import malformed, transfer_differs
 
 _NAMES: Final = uuid5(NAMESPACE_URL, "inframind:ledger")
@@ -107,8 +107,7 @@ def write(postings: Sequence[Posting], ids: Mapping[str, int], *, charged: bool 
 def stored(ids: Sequence[UUID]) -> dict[UUID, Posting]:
     """Those transfers of these ids that are in the books."""
     rows = Transfer.objects.in_bulk(ids)
-    touched = {pk for each in rows.values() for pk in (each.debit_id, each.credit_id)}
-    names = dict(Account.objects.filter(pk__in=touched).values_list("pk", "code"))
+    names = accounts.codes_of(rows.values())
     return {
         each.pk: Posting(
             each.pk,

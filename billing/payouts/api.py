@@ -16,7 +16,7 @@ from rest_framework.views import APIView
 
 from billing.epochs.opening import current
 from billing.epochs.queries import latest_parameters, shares_of
-from billing.ledger.documents import StrictRequest, amount_document, read_amount
+from billing.ledger.documents import StrictRequest, read_amount
 from billing.payouts import documents, queries, services
 from billing.payouts.models import Transaction, Withdrawal
 from inframind.identity.api import caller_of
@@ -24,6 +24,7 @@ from inframind.identity.authority import permitted
 from inframind.identity.models import Wallet
 from inframind.lib import receipts, secp256k1
 from inframind.lib.addresses import checksum_address
+from inframind.lib.amounts import amount_document
 from inframind.lib.problem import Problem, Violation, not_found
 
 _ROWS: Final = 50

@@ -15,7 +15,7 @@ from billing.payouts.transactions import UnsignedTransaction, Wanted, unsigned
 from inframind.chain.contracts import Contracts
 from inframind.identity.models import Wallet
 from inframind.lib import calldata, secp256k1
-from inframind.lib.amounts import BASE_UNITS_PER_IFM, format_ifm
+from inframind.lib.amounts import BASE_UNITS_PER_IFM, amount_document, format_ifm
 from inframind.lib.ids import new_uuid7
 from inframind.lib.problem import Problem, not_found
 
@@ -62,15 +62,8 @@ def permit_for(wallet: Wallet, amount: int) -> dict[str, Any]:
     require_amount(amount)
     with onchain.for_somebody() as contracts:
         _require_ifm(contracts, wallet, amount)
-        return calldata.permit_typed_data(
-            chain_id=contracts.chain.chain_id,
-            ifm=contracts.ifm,
-            owner=wallet.address,
-            spender=contracts.settlement,
-            amount=amount,
-            nonce=contracts.permit_nonce_of(wallet.address),
-            deadline=contracts.chain.head().time + PERMIT_SECONDS,
-        )
+        deadline = contracts.chain.head().time + PERMIT_SECONDS
+        return _permit(contracts, wallet, amount, deadline)
 
 
 def relay_deposit(wallet: Wallet, amount: int, deadline: int, signature: bytes) -> Transaction:
@@ -96,15 +89,7 @@ def relay_deposit(wallet: Wallet, amount: int, deadline: int, signature: bytes) 
                 status=409,
                 remedy="Ask for a fresh permit and sign that.",
             )
-        typed = calldata.permit_typed_data(
-            chain_id=contracts.chain.chain_id,
-            ifm=contracts.ifm,
-            owner=wallet.address,
-            spender=contracts.settlement,
-            amount=amount,
-            nonce=contracts.permit_nonce_of(wallet.address),
-            deadline=deadline,
-        )
+        typed = _permit(contracts, wallet, amount, deadline)
         try:
             signer = secp256k1.recover(calldata.typed_data_digest(typed), signature)
         except ValueError as error:
@@ -207,8 +192,20 @@ def _require_ifm(contracts: Contracts, wallet: Wallet, amount: int) -> None:
                 if settings.FAUCET
                 else ""
             ),
-            extra={"on_chain": {"base_units": str(has), "text": format_ifm(has)}},
+            extra={"on_chain": amount_document(has)},
         )
+
+
+def _permit(contracts: Contracts, wallet: Wallet, amount: int, deadline: int) -> dict[str, Any]:
+    return calldata.permit_typed_data(
+        chain_id=contracts.chain.chain_id,
+        ifm=contracts.ifm,
+        owner=wallet.address,
+        spender=contracts.settlement,
+        amount=amount,
+        nonce=contracts.permit_nonce_of(wallet.address),
+        deadline=deadline,
+    )
 
 
 def _no_permit(detail: str) -> Problem:

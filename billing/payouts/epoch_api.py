@@ -15,13 +15,13 @@ from billing.epochs.models import Epoch
 from billing.epochs.opening import current
 from billing.ledger.documents import (
     AmountDocument,
-    amount_document,
     bad_cursor,
     cursor_of,
     next_url,
 )
 from billing.payouts.explorer import Shown, shown
 from inframind.identity.authority import permitted
+from inframind.lib.amounts import amount_document
 
 _ROWS: Final = 50
 _NUMBER_MAX_DIGITS: Final = 18

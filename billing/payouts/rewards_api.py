@@ -10,13 +10,13 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from billing.epochs.queries import streams_named
-from billing.ledger.documents import amount_document
 from billing.payouts import documents, services
 from billing.payouts.earnings import Owed, earnings_of
 from inframind.identity.api import caller_of
 from inframind.identity.authority import permitted
 from inframind.identity.caller import Caller
 from inframind.identity.models import Wallet
+from inframind.lib.amounts import amount_document
 
 
 @permitted(GET="usage.read")

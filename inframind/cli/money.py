@@ -11,7 +11,7 @@ import typer
 from inframind.cli import listing, refusal
 from inframind.cli.client import Server
 from inframind.cli.terminal import out_json, plain
-from inframind.lib.amounts import format_ifm, parse_ifm
+from inframind.lib.amounts import amount_document, format_ifm, parse_ifm
 
 DEFAULT_TIMEOUT_SECONDS: Final = 180.0
 BALANCE_PATH: Final = "/api/v1/account/balance"
@@ -46,11 +46,6 @@ def amount_of(text: str, unit: str = "") -> int:
     if base_units >= 1 << 256:
         raise refusal.usage("There is not that much IFM.", "Write it like 2.5IFM.")
     return base_units
-
-
-def amount_document(base_units: int) -> dict[str, str]:
-    """An amount as every document of the server has it."""
-    return {"base_units": str(base_units), "text": format_ifm(base_units)}
 
 
 def base_units(amount: Any) -> int:

@@ -13,7 +13,7 @@ from inframind.cli import options, refusal, settings
 from inframind.cli.listing import show_rows
 from inframind.cli.terminal import err, out, out_json, plain
 from inframind.lib import bearer, scopes
-from inframind.lib.amounts import format_ifm, parse_ifm
+from inframind.lib.amounts import amount_document, parse_ifm
 
 Source = Annotated[
     str,
@@ -146,9 +146,7 @@ def _caveat_document(caveat: scopes.Caveat) -> dict[str, Any]:
         "models": sorted(caveat.models) if caveat.models is not None else None,
         "actions": sorted(caveat.actions) if caveat.actions is not None else None,
         "expires_at": _time(caveat.expires_at) if caveat.expires_at is not None else None,
-        "spend_limit": {"base_units": str(spend), "text": format_ifm(spend)}
-        if spend is not None
-        else None,
+        "spend_limit": amount_document(spend) if spend is not None else None,
         "calls_limit": caveat.calls_limit,
         "ip_ranges": list(caveat.ip_ranges) if caveat.ip_ranges is not None else None,
     }

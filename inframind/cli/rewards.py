@@ -24,7 +24,7 @@ from inframind.cli.money import Asked
 from inframind.cli.protocol import Protocol
 from inframind.cli.terminal import err, out, out_json, plain, styled
 from inframind.lib import calldata
-from inframind.lib.amounts import format_ifm
+from inframind.lib.amounts import amount_document, format_ifm
 from inframind.lib.merkle import leaf_of
 from inframind.lib.merkle import verify as is_under
 
@@ -184,7 +184,7 @@ def _name(reward: dict[str, Any]) -> str:
 def _nothing(document: dict[str, Any], *, json_output: bool) -> None:
     """Nothing to claim is as good as claimed: no failure."""
     if json_output:
-        out_json({"claimed": money.amount_document(0), "streams": [], "transactions": []})
+        out_json({"claimed": amount_document(0), "streams": [], "transactions": []})
         return
     pending = sum(money.base_units(each.get("pending")) for each in document["results"])
     err("There is nothing to claim.")
@@ -284,7 +284,7 @@ def _show_claimed(
     if asked.json_output:
         out_json(
             {
-                "claimed": money.amount_document(asked.base_units),
+                "claimed": amount_document(asked.base_units),
                 "streams": [each["stream"] for each in due],
                 "transactions": list(hashes),
                 "state": state,

@@ -15,7 +15,7 @@ from uuid import UUID
 from psycopg import AsyncConnection
 
 from inframind.identity.caller import Caller
-from inframind.lib.amounts import format_ifm
+from inframind.lib.amounts import amount_document, format_ifm
 from inframind.lib.problem import Problem
 
 _LOCK: Final = """
@@ -192,7 +192,12 @@ def _spend_used_up(meter: _Asked, whose: str, fee_base_units: int) -> Problem:
     return _used_up(
         f"The limit of {whose} is {format_ifm(limit)}: {format_ifm(used)} spent{under_way}, and "
         f"this call costs {format_ifm(fee_base_units)}.",
-        {"kind": "spend", "limit": _amount(limit), "used": _amount(used), "held": _amount(held)},
+        {
+            "kind": "spend",
+            "limit": amount_document(limit),
+            "used": amount_document(used),
+            "held": amount_document(held),
+        },
     )
 
 
@@ -204,7 +209,3 @@ def _used_up(detail: str, limit: dict[str, Any]) -> Problem:
         remedy="Use a token with a higher limit, or make one.",
         extra={"limit": limit},
     )
-
-
-def _amount(base_units: int) -> dict[str, str]:
-    return {"base_units": str(base_units), "text": format_ifm(base_units)}

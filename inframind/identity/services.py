@@ -18,7 +18,7 @@ from inframind.identity import queries, tokens
 from inframind.identity.caller import Caller
 from inframind.identity.models import Meter, Narrowing, Token, Wallet
 from inframind.lib import scopes
-from inframind.lib.amounts import format_ifm
+from inframind.lib.amounts import amount_document
 from inframind.lib.problem import Problem, Violation, not_found
 
 MAX_LIVE_TOKENS: Final = 1_000  # of a wallet, beside its logins
@@ -248,9 +248,7 @@ def introspect(*, text: str, caller: Caller | None) -> dict[str, Any]:
         "owned_only": scope.owned_only,
         "ip_ranges": None if scope.ip_ranges is None else list(scope.ip_ranges),
         "calls_limit": scope.calls_limit,
-        "spend_limit": None
-        if spend is None
-        else {"base_units": str(spend), "text": format_ifm(spend)},
+        "spend_limit": None if spend is None else amount_document(spend),
     }
 
 

@@ -21,7 +21,7 @@ from inframind.identity.api import caller_of, refuse_token_in_url, viewer_of
 from inframind.identity.authority import permitted
 from inframind.identity.caller import Caller
 from inframind.identity.models import Token, Wallet
-from inframind.lib.amounts import format_ifm, parse_ifm
+from inframind.lib.amounts import amount_document, parse_ifm
 from inframind.lib.durations import parse_duration
 from inframind.lib.problem import Problem
 from inframind.lib.scopes import ACTIONS
@@ -295,8 +295,8 @@ def as_document(token: Token) -> dict[str, Any]:
         calls = {"limit": meter.calls_limit, "used": meter.calls_used}
     if meter.spend_limit_base_units is not None:
         spend = {
-            "limit": _amount(int(meter.spend_limit_base_units)),
-            "used": _amount(int(meter.spent_base_units)),
+            "limit": amount_document(int(meter.spend_limit_base_units)),
+            "used": amount_document(int(meter.spent_base_units)),
         }
     return {
         "id": str(token.pk),
@@ -343,7 +343,3 @@ def _read(reader: Callable[[str], Value], text: str) -> Value:
         return reader(text)
     except ValueError as error:
         raise serializers.ValidationError(str(error)) from None
-
-
-def _amount(base_units: int) -> dict[str, str]:
-    return {"base_units": str(base_units), "text": format_ifm(base_units)}

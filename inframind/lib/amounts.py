@@ -1,7 +1,7 @@
 """IFM amounts: exact integers of base units (18 decimals) and their readable form."""
 
 import re
-from typing import Final
+from typing import Final, SupportsInt
 
 DECIMALS: Final = 18
 BASE_UNITS_PER_IFM: Final = 10**DECIMALS
@@ -53,3 +53,9 @@ def format_ifm(base_units: int) -> str:
     whole, rest = divmod(abs(base_units), BASE_UNITS_PER_IFM)
     fraction = f"{rest:0{DECIMALS}d}".rstrip("0")
     return f"{sign}{whole}{'.' if fraction else ''}{fraction} IFM"
+
+
+def amount_document(base_units: SupportsInt) -> dict[str, str]:
+    """An amount as every document has it, exact and readable; a column's ``Decimal`` will do."""
+    exact = int(base_units)
+    return {"base_units": str(exact), "text": format_ifm(exact)}

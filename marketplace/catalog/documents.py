@@ -11,7 +11,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from inframind.lib.addresses import checksum_address
-from inframind.lib.amounts import format_ifm
+from inframind.lib.amounts import amount_document
 from inframind.storage.references import MAX_REFERENCE_CHARACTERS
 from marketplace.catalog import packagekeys
 from marketplace.catalog.models import Model, PackageKey, Verification, Version
@@ -213,11 +213,6 @@ def _listed(text: str) -> Any:
     return text.replace(",", " ").split()
 
 
-def amount(base_units: int) -> dict[str, str]:
-    """An amount as the API writes it."""
-    return {"base_units": str(base_units), "text": format_ifm(base_units)}
-
-
 def summary_document(model: Model, version: Version) -> dict[str, Any]:
     """A version of a model in short."""
     evidence = f"{_api(version)}/verification"
@@ -233,7 +228,7 @@ def summary_document(model: Model, version: Version) -> dict[str, Any]:
         "stability": version.stability,
         "tags": version.tags,
         "privacy": version.privacy,
-        "fee": amount(int(version.fee_base_units)),
+        "fee": amount_document(version.fee_base_units),
         "owner": model.owner_id,
         "public": model.public,
         "auth_required": model.auth_required,

@@ -21,7 +21,7 @@ from rest_framework.views import APIView
 from inframind.identity.api import bearer_of_request, caller_of, refuse_token_in_url, viewer_of
 from inframind.identity.authority import permitted
 from inframind.identity.queries import authenticate
-from inframind.lib.amounts import format_ifm, parse_ifm
+from inframind.lib.amounts import amount_document, parse_ifm
 from inframind.lib.ids import new_uuid7
 from inframind.lib.problem import Problem, Violation
 from marketplace.catalog.queries import get_version, servable
@@ -140,7 +140,7 @@ class InferenceView(APIView):
                 "call": f"POST {settings.SITE_URL}/inference/v1/{reference}",
                 "content_type": "application/json",
                 "token_required": found.auth_required or found.fee_base_units > 0,
-                "price": _amount(found.fee_base_units),
+                "price": amount_document(found.fee_base_units),
                 "input_schema": found.input_schema,
                 "output_schema": found.output_schema,
             }
@@ -219,12 +219,8 @@ def _tally(tally: usage.Tally) -> dict[str, Any]:
     return {
         "calls": tally.calls,
         "served": tally.served,
-        "fees": _amount(tally.fees_base_units),
+        "fees": amount_document(tally.fees_base_units),
     }
-
-
-def _amount(base_units: int) -> dict[str, str]:
-    return {"base_units": str(base_units), "text": format_ifm(base_units)}
 
 
 def _budget(text: str | None) -> int | None:

@@ -24,7 +24,7 @@ from django.conf import settings
 from psycopg_pool import PoolTimeout
 
 from billing.ledger import leases
-from inframind.lib.amounts import format_ifm
+from inframind.lib.amounts import amount_document, format_ifm
 from inframind.lib.problem import Problem
 from marketplace.mesh.asyncdb import connection
 
@@ -265,7 +265,7 @@ class Purses:
 
 def _refused(refusal: leases.OutOfFunds, fee_base_units: int) -> Problem:
     page = f"{settings.SITE_URL}/account/balance"
-    price = {"base_units": str(fee_base_units), "text": format_ifm(fee_base_units)}
+    price = amount_document(fee_base_units)
     extra = {**refusal.extra, "price": price, "top_up": page}
     if refusal.by_day_limit:
         return Problem(

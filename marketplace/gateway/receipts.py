@@ -11,7 +11,7 @@ from django.db.models import Sum
 
 from billing.epochs.sources import Charge, Revenue, SignedBatch, SoFar
 from inframind.lib import receipts
-from inframind.lib.amounts import format_ifm
+from inframind.lib.amounts import amount_document
 from inframind.lib.merkle import Tree
 from marketplace.catalog.models import Model
 from marketplace.gateway import partitions
@@ -157,7 +157,7 @@ def as_document(receipt: Receipt) -> dict[str, Any]:
         "outcome": call.outcome,
         "problem": call.problem_code or None,
         "attempts": call.attempts,
-        "fee": _amount(int(call.fee_base_units)),
+        "fee": amount_document(int(call.fee_base_units)),
         "latency_ms": call.latency_us / 1000,
         "node_latency_ms": call.node_latency_us / 1000,
         "created_at": call.created_at,
@@ -196,7 +196,7 @@ def _proof_of(call: Call, batch: Batch | None) -> dict[str, Any]:
             "id": str(batch.pk),
             "root": _hex(batch.root),
             "count": batch.count,
-            "fees": _amount(int(batch.fees_base_units)),
+            "fees": amount_document(int(batch.fees_base_units)),
             "time": batch.time_us,
             "signer": batch.signer,
             "signature": _hex(batch.signature),
@@ -206,10 +206,6 @@ def _proof_of(call: Call, batch: Batch | None) -> dict[str, Any]:
 
 def _hex(octets: bytes | memoryview) -> str:
     return "0x" + bytes(octets).hex()
-
-
-def _amount(base_units: int) -> dict[str, str]:
-    return {"base_units": str(base_units), "text": format_ifm(base_units)}
 
 
 def commitment_of(call: Call, *, time_us: int) -> bytes:

@@ -18,7 +18,7 @@ from inframind.identity import meters, queries
 from inframind.identity.authority import admit, require
 from inframind.identity.limits import line_of
 from inframind.lib import canonical
-from inframind.lib.amounts import format_ifm
+from inframind.lib.amounts import amount_document, format_ifm
 from inframind.lib.problem import Problem, Violation
 from marketplace.catalog.queries import not_on_the_list, servable_on
 from marketplace.catalog.schemas import validator_for
@@ -137,7 +137,7 @@ async def budget(call: Context) -> None:
             f"The call costs {format_ifm(fee)}, the budget is {format_ifm(limit_base_units)}.",
             status=402,
             remedy="Raise Inframind-Budget, or call another model.",
-            extra={"price": {"base_units": str(fee), "text": format_ifm(fee)}},
+            extra={"price": amount_document(fee)},
         )
 
 

@@ -26,7 +26,7 @@ from billing.epochs.models import Epoch, Parameters
 from inframind.storage import dumps
 from inframind.storage.errors import StoreUnavailable
 from tests.billing.epochs.keeper import IFM, Keeper, Kept, address, facts, record
-from tests.billing.ledger.books import database
+from tests.database import database
 
 PAYERS = [address(number) for number in range(1, 6)]
 OWNER, OTHER_OWNER, OPERATOR = address(11), address(12), address(21)

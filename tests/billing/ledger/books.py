@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from uuid import uuid4
-
-import psycopg
-from django.db import connection
-from psycopg.conninfo import make_conninfo
 
 from billing.ledger import codes, services
 from billing.ledger.models import Account, Reason
@@ -18,25 +12,6 @@ ADDRESS = "0x70997970C51812dc3A010C7d01b50e0d17dc79C8"
 OTHER = "0x3C44CdDdB6a900fa2b585dd299e03d12FA4293BC"
 WALLET = codes.wallet_code(ADDRESS)
 OTHER_WALLET = codes.wallet_code(OTHER)
-
-
-def conninfo() -> str:
-    given = connection.settings_dict
-    parameters = {
-        "dbname": given["NAME"],
-        "user": given["USER"],
-        "password": given["PASSWORD"],
-        "host": given["HOST"],
-        "port": given["PORT"],
-    }
-    return make_conninfo(**{key: str(value) for key, value in parameters.items() if value})
-
-
-@asynccontextmanager
-async def database() -> AsyncIterator[psycopg.AsyncConnection]:
-    opened = await psycopg.AsyncConnection.connect(conninfo(), autocommit=True)
-    async with opened:
-        yield opened
 
 
 def posting(debit: str, credit: str, amount: int, subject: str = "") -> Posting:

@@ -34,8 +34,9 @@ from billing.ledger.codes import address_of, epoch_code
 from billing.ledger.models import Account, Reason
 from billing.ledger.services import HoldRequest, Posting, Settling
 from inframind.lib.problem import Problem
-from tests.billing.ledger.books import ADDRESS, OTHER, OTHER_WALLET, WALLET, conninfo
+from tests.billing.ledger.books import ADDRESS, OTHER, OTHER_WALLET, WALLET
 from tests.billing.ledger.model import Books, Lent, Refusal
+from tests.database import conninfo
 
 STEPS: Final = 100_000
 SEED: Final = 20_261_124  # of the drill, unless another is asked for; none has failed so far

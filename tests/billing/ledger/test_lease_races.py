@@ -24,12 +24,11 @@ from tests.billing.ledger.books import (
     OTHER,
     OTHER_WALLET,
     WALLET,
-    conninfo,
-    database,
     give,
     posting,
     sums,
 )
+from tests.database import conninfo, database
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

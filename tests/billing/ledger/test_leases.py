@@ -19,11 +19,11 @@ from tests.billing.ledger.books import (
     OTHER,
     OTHER_WALLET,
     WALLET,
-    database,
     give,
     posting,
     sums,
 )
+from tests.database import database
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

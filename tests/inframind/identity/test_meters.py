@@ -6,8 +6,8 @@ import asyncio
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -16,7 +16,6 @@ import psycopg
 import pytest
 from django.db import IntegrityError, connection, transaction
 from django.db.models import F
-from psycopg.conninfo import make_conninfo
 
 from inframind.identity import meters, queries, services
 from inframind.identity.caller import Caller
@@ -25,29 +24,11 @@ from inframind.lib import bearer
 from inframind.lib.ids import new_uuid7
 from inframind.lib.problem import Problem
 from inframind.lib.scopes import Caveat
+from tests.database import conninfo, database
 
 ADDRESS = "0x70997970C51812dc3A010C7d01b50e0d17dc79C8"
 IFM = 10**18
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-def conninfo() -> str:
-    given = connection.settings_dict
-    parameters = {
-        "dbname": given["NAME"],
-        "user": given["USER"],
-        "password": given["PASSWORD"],
-        "host": given["HOST"],
-        "port": given["PORT"],
-    }
-    return make_conninfo(**{key: str(value) for key, value in parameters.items() if value})
-
-
-@asynccontextmanager
-async def database() -> AsyncIterator[psycopg.AsyncConnection]:
-    opened = await psycopg.AsyncConnection.connect(conninfo(), autocommit=True)
-    async with opened:
-        yield opened
 
 
 def token(**limits: Any) -> str:
