@@ -33,7 +33,6 @@ STUCK_SECONDS: Final = 60
 # Nodes replace a waiting transaction for an eighth more.
 _BUMP_NUMERATOR, _BUMP_DENOMINATOR = 9, 8
 # A transaction's cost changes with the state that it meets.
-_GAS_MARGIN_NUMERATOR, _GAS_MARGIN_DENOMINATOR = 13, 10
 AT_ONCE: Final = 16
 # More than this many times what nodes suggest: then it is not the fee that keeps it.
 _MOST_TIMES: Final = 10
@@ -256,7 +255,7 @@ class _Round:
             self._note(row, f"It waits: {error}.")
             return
         fees = self._chain.fees()
-        row.gas = gas * _GAS_MARGIN_NUMERATOR // _GAS_MARGIN_DENOMINATOR
+        row.gas = onchain.gas_limit(gas)
         row.max_fee_wei = Decimal(fees.max_fee_wei)
         row.priority_fee_wei = Decimal(fees.priority_fee_wei)
         row.nonce = self._next_nonce() if nonce is None else nonce

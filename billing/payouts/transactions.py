@@ -15,7 +15,6 @@ from inframind.identity.models import Wallet
 from inframind.lib import calldata
 from inframind.lib.problem import Problem
 
-_GAS_MARGIN_NUMERATOR, _GAS_MARGIN_DENOMINATOR = 13, 10
 GAS_MAX: Final = 16_000_000  # below the limit of a block on every chain that we know
 
 
@@ -75,7 +74,7 @@ def unsigned(contracts: Contracts, sender: str, wanted: list[Wanted]) -> list[Un
         gas = each.gas
         if gas is None:
             estimated = chain.estimate(sender=sender, to=each.to, data=each.data)
-            gas = estimated * _GAS_MARGIN_NUMERATOR // _GAS_MARGIN_DENOMINATOR
+            gas = onchain.gas_limit(estimated)
         made.append(
             UnsignedTransaction(
                 to=each.to,

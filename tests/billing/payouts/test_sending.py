@@ -90,6 +90,25 @@ def test_a_transaction_is_confirmed_after_its_confirmations(
         people.mine()
 
 
+def test_a_transfer_estimated_within_a_block_has_gas_for_the_next_one(people: People) -> None:
+    """Votes are counted by block: the same transfer costs more in a block that begins with it."""
+    queued(people, "test:before")
+    people.chain.rpc("evm_setAutomine", False)
+    try:
+        assert services.send_due().sent == 1
+        row = queued(people, "test:after")
+        assert services.send_due().sent == 1
+        people.chain.rpc("evm_mine")
+    finally:
+        people.chain.rpc("evm_setAutomine", True)
+    row.refresh_from_db()
+    receipt = people.chain.rpc("eth_getTransactionReceipt", row.hashes[0])
+    assert receipt["status"] == "0x1"
+    assert row.gas is not None
+    # What is left is more than the two checkpoints that another block adds.
+    assert row.gas - int(receipt["gasUsed"], 16) > 50_000
+
+
 def test_rows_are_sent_in_order_with_nonces_of_their_own(people: People) -> None:
     people.give(people.address(8), 1)  # somebody uses the key besides
     rows = [queued(people, f"test:{number}") for number in range(5)]
