@@ -66,6 +66,25 @@ class DevChain:
         """The result of a JSON-RPC call. Raises StackProblem with the node's words."""
         return self.anvil.ask(method, *params)
 
+    def send(self, sender: str, to: str, data: bytes, **more: Any) -> str:
+        """The hash of a transaction of any account; where blocks come by themselves, it is in
+        one."""
+        self.rpc("anvil_impersonateAccount", sender)
+        wanted = {"from": sender, "to": to, "data": "0x" + data.hex()} | more
+        sent = str(self.rpc("eth_sendTransaction", wanted))
+        if self.rpc("anvil_getAutomine"):
+            self.receipt(sent)
+        return sent
+
+    def receipt(self, transaction_hash: str) -> Any:
+        """Of a transaction that is mined at once, which takes a busy machine a moment."""
+        for _ in range(500):
+            found = self.rpc("eth_getTransactionReceipt", transaction_hash)
+            if found is not None:
+                return found
+            time.sleep(0.02)
+        raise AssertionError(f"{transaction_hash} is not mined")
+
     def settings(self) -> dict[str, Any]:
         """The Django settings of an application on this chain."""
         return {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from inframind.identity.caller import Caller
@@ -17,6 +17,8 @@ from marketplace.gateway.purses import Funds
 from marketplace.gateway.resources import Resources
 from marketplace.mesh.routing import Route
 from marketplace.mesh.tensors import DocumentSpec, Tensor, document_specs
+
+Outcome: Final = Call.Outcome
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ class Context:
     admitted_seconds: float = 0.0
     node_seconds: float = 0.0
     latency_us: int = 0
-    outcome: Call.Outcome = Call.Outcome.REFUSED
+    outcome: Call.Outcome = Outcome.REFUSED
     held: bool = False
     funds: Funds | None = None
     claim: Claim | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from django.conf import settings
+from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
@@ -42,6 +43,8 @@ class Call(models.Model):
     outcome = models.CharField(max_length=16, choices=Outcome.choices)
     problem_code = models.CharField(max_length=40, blank=True)
     attempts = models.PositiveSmallIntegerField(default=0)  # nodes tried
+    # Nodes that were given the call and did not answer it, while another one did or none.
+    missed_nodes = ArrayField(models.UUIDField(), default=list, db_default=[])
     fee_base_units = models.DecimalField(max_digits=78, decimal_places=0, default=0)
     latency_us = models.PositiveBigIntegerField()  # from admission to the output being checked
     node_latency_us = models.PositiveBigIntegerField(default=0)  # inside the node's answer time

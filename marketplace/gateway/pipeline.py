@@ -16,8 +16,16 @@ from psycopg_pool import PoolTimeout
 from inframind.lib.amounts import format_ifm
 from inframind.lib.problem import Problem
 from marketplace.catalog.queries import Servable
-from marketplace.gateway import keyed, recorder, resources, stages
-from marketplace.gateway.context import CallRequest, Context
+from marketplace.gateway import (
+    admission,
+    contract,
+    inference,
+    keyed,
+    recorder,
+    recording,
+    resources,
+)
+from marketplace.gateway.context import CallRequest, Context, Outcome
 from marketplace.mesh.asyncdb import connection, in_thread
 
 __all__ = ["STAGES", "CallAnswer", "CallRequest", "call"]
@@ -29,16 +37,16 @@ _OF_THE_MOMENT: Final = frozenset({"RateLimit", "RateLimit-Policy"})
 
 Stage = Callable[[Context], Awaitable[None]]
 STAGES: Final[tuple[Stage, ...]] = (
-    stages.authenticate,
-    stages.limit,
-    stages.resolve,
-    stages.replay,
-    stages.budget,
-    stages.hold,
-    stages.fund,
-    stages.read_input,
-    stages.infer,
-    stages.check_output,
+    admission.authenticate,
+    admission.limit,
+    admission.resolve,
+    admission.replay,
+    admission.budget,
+    admission.hold,
+    admission.fund,
+    contract.read_input,
+    inference.infer,
+    contract.check_output,
 )
 
 
@@ -64,12 +72,12 @@ async def call(request: CallRequest) -> CallAnswer:
         if context.servable is not None:
             context.latency_us = round(context.elapsed * 1_000_000)
             try:
-                await stages.record(context, problem, await _sealed(context, problem))
+                await recording.record(context, problem, await _sealed(context, problem))
                 recorded = True
             except recorder.FundsGone as refused:
                 # Its row is there, and says that it was refused.
                 problem, recorded = refused, True
-                context.outcome = stages.Outcome.REFUSED
+                context.outcome = Outcome.REFUSED
                 if context.funds is not None and refused.lease_gone:
                     context.funds.drop()
             except Problem as refused:
@@ -121,9 +129,7 @@ def _settle(context: Context, problem: Problem | None) -> None:
     """What was set aside for the call is spent, or another's again."""
     if context.funds is None:
         return
-    if context.outcome is not stages.Outcome.SERVED or (
-        problem is not None and problem.charged is False
-    ):
+    if context.outcome is not Outcome.SERVED or (problem is not None and problem.charged is False):
         context.funds.give_back()
     else:
         context.funds.keep()
@@ -138,7 +144,7 @@ async def _sealed(context: Context, problem: Problem | None) -> bytes | None:
         for name, value in _headers(context, recorded=True).items()
         if name not in _OF_THE_MOMENT
     }
-    if len(context.output) > stages.HEAVY_BYTES:
+    if len(context.output) > contract.HEAVY_BYTES:
         return await in_thread(context.claim.seal, context.output, headers)
     return context.claim.seal(context.output, headers)
 
@@ -171,7 +177,7 @@ def _headers(context: Context, *, recorded: bool) -> dict[str, str]:
     headers["Inframind-Model"] = f"{version.name}@{version.number}"
     if recorded:
         headers["Inframind-Receipt"] = str(context.request.call_id)
-        served = context.outcome is stages.Outcome.SERVED
+        served = context.outcome is Outcome.SERVED
         headers["Inframind-Fee"] = format_ifm(version.fee_base_units if served else 0)
     if context.route is not None:
         headers["Inframind-Node"] = context.route.node_name

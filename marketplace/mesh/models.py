@@ -39,6 +39,15 @@ class Node(models.Model):
     state = models.CharField(max_length=10, choices=State.choices, default=State.DOWN)
     state_reason = models.TextField(blank=True)
     failures_in_a_row = models.PositiveIntegerField(default=0)
+    # Reputation over the last calls, see reputation.py; none before there are enough of them.
+    reputation_bps = models.PositiveSmallIntegerField(null=True, blank=True)
+    success_bps = models.PositiveSmallIntegerField(null=True, blank=True)
+    sla_bps = models.PositiveSmallIntegerField(null=True, blank=True)
+    latency_bps = models.PositiveSmallIntegerField(null=True, blank=True)
+    rated_calls = models.PositiveIntegerField(default=0)
+    rated_at = models.DateTimeField(null=True, blank=True)
+    rated_since = models.DateTimeField(null=True, blank=True)  # a review lets it start afresh
+    paid_calls = models.BooleanField(default=True)  # not below 85 % success
     created_at = models.DateTimeField(db_default=Now(), editable=False)
     probed_at = models.DateTimeField(null=True, blank=True)
     ready_at = models.DateTimeField(null=True, blank=True)
@@ -50,7 +59,17 @@ class Node(models.Model):
                 # Publisher code and other people's private models never share a process.
                 condition=~Q(accepts_publisher_code=True, trusted=True),
                 name="node_sandbox_is_not_trusted",
-            )
+            ),
+            models.CheckConstraint(
+                condition=Q(
+                    reputation_bps__lte=10_000,
+                    success_bps__lte=10_000,
+                    sla_bps__lte=10_000,
+                    latency_bps__lte=10_000,
+                )
+                | Q(reputation_bps=None, success_bps=None, sla_bps=None, latency_bps=None),
+                name="node_reputation_is_whole",
+            ),
         ]
 
     def __str__(self) -> str:
@@ -101,6 +120,11 @@ class Placement(models.Model):
     load_duration_ms = models.PositiveIntegerField(default=0)
     created_at = models.DateTimeField(db_default=Now(), editable=False)
     ready_at = models.DateTimeField(null=True, blank=True)
+    # What evicting goes by: written every few seconds, not with every call.
+    used_at = models.DateTimeField(null=True, blank=True)
+    # Successes and failures there lately: a version that fails on two nodes is itself at fault.
+    served_lately = models.PositiveIntegerField(default=0)
+    failed_lately = models.PositiveIntegerField(default=0)
 
     class Meta:
         constraints = [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import uuid
 from dataclasses import dataclass
 from typing import Any
@@ -50,25 +49,10 @@ class People:
 
     def send(self, sender: str, to: str, data: bytes, **more: Any) -> str:
         """The hash of a transaction of an account that the node signs for."""
-        self.chain.rpc("anvil_impersonateAccount", sender)
-        sent = str(
-            self.chain.rpc(
-                "eth_sendTransaction",
-                {"from": sender, "to": to, "data": "0x" + data.hex(), "gas": hex(1_000_000)} | more,
-            )
-        )
-        if self.chain.rpc("anvil_getAutomine"):
-            self.receipt(sent)
-        return sent
+        return self.chain.send(sender, to, data, **({"gas": hex(1_000_000)} | more))
 
     def receipt(self, transaction_hash: str) -> Any:
-        """Of a transaction that is mined at once, which takes a busy machine a moment."""
-        for _ in range(500):
-            found = self.chain.rpc("eth_getTransactionReceipt", transaction_hash)
-            if found is not None:
-                return found
-            time.sleep(0.02)
-        raise AssertionError(f"{transaction_hash} is not mined")
+        return self.chain.receipt(transaction_hash)
 
     def give(self, to: str, amount: int) -> str:
         """IFM from the operator, who has all of it."""

@@ -81,12 +81,11 @@ def test_headers_link_from_the_first_to_the_last(chain: DevChain, client: Chain)
 def test_views_are_as_of_a_block(chain: DevChain, client: Chain, contracts: Contracts) -> None:
     before = client.head()
     operator = chain.operator.address
-    chain.rpc("anvil_impersonateAccount", operator)
     for to, data in (
         (chain.ifm, calldata.approve(chain.settlement, 5)),
         (chain.settlement, calldata.deposit(operator, 5)),
     ):
-        chain.rpc("eth_sendTransaction", {"from": operator, "to": to, "data": "0x" + data.hex()})
+        chain.send(operator, to, data)
     assert contracts.totals().deposited == contracts.totals(before).deposited + 5
     assert contracts.token() == chain.ifm
     assert (contracts.root_epoch(), contracts.pending_epoch()) == (0, 0)

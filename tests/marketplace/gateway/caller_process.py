@@ -26,14 +26,14 @@ def main() -> None:
     import django
 
     django.setup()
-    from marketplace.gateway import committing, loop, pipeline, stages
+    from marketplace.gateway import admission, committing, loop, pipeline
 
     if not plan.get("admission", True):
 
         def nothing(*_: Any) -> frozenset[Any]:
             return frozenset()
 
-        without = tuple(each for each in pipeline.STAGES if each is not stages.fund)
+        without = tuple(each for each in pipeline.STAGES if each is not admission.fund)
         vars(pipeline)["STAGES"] = without
         vars(committing)["_without_lease"] = nothing
     say("ready")
@@ -67,7 +67,7 @@ async def calls(plan: dict[str, Any]) -> dict[str, int]:
 
 async def hang(plan: dict[str, Any]) -> None:
     """A call that stays between its funds and its node."""
-    from marketplace.gateway import pipeline, stages
+    from marketplace.gateway import inference, pipeline
     from tests.marketplace.gateway.money import request_of
 
     async def never(_: Any) -> None:
@@ -75,7 +75,7 @@ async def hang(plan: dict[str, Any]) -> None:
         await asyncio.sleep(600)
 
     vars(pipeline)["STAGES"] = tuple(
-        never if each is stages.infer else each for each in pipeline.STAGES
+        never if each is inference.infer else each for each in pipeline.STAGES
     )
     await pipeline.call(request_of(plan["name"], plan["token"]))
 

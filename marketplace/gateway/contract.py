@@ -1,0 +1,92 @@
+"""A model's contract in JSON: the body to tensors, the answer to a document, both by schema."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import orjson
+from django.conf import settings
+
+from inframind.lib import canonical
+from inframind.lib.problem import Problem, Violation
+from marketplace.catalog.schemas import validator_for
+from marketplace.gateway import body
+from marketplace.gateway.context import Context, Outcome
+from marketplace.mesh.asyncdb import in_thread
+from marketplace.mesh.tensors import BadOutput, decode, encode
+
+# Bodies above this are handled beside the loop, so that they hold up nobody else's call.
+HEAVY_BYTES: Final = 256 << 10
+
+
+async def read_input(call: Context) -> None:
+    """Reads the body and holds it against the input schema. 413, 422."""
+    call.outcome = Outcome.INVALID_INPUT
+    await _maybe_aside(len(call.request.body), _read_input, call)
+    call.admitted_seconds = call.elapsed
+
+
+async def check_output(call: Context) -> None:
+    """Makes the document and holds it against the output schema. 502."""
+    call.outcome = Outcome.INVALID_OUTPUT
+    size = sum(tensor.data.nbytes for tensor in call.answer_tensors)
+    await _maybe_aside(size, _check_output, call)
+    call.outcome = Outcome.SERVED
+
+
+async def _maybe_aside(size_bytes: int, work: Any, call: Context) -> None:
+    if size_bytes > HEAVY_BYTES:
+        await in_thread(work, call)
+    else:
+        work(call)
+
+
+def _read_input(call: Context) -> None:
+    version = call.version
+    document = body.read(call.request.body, max_bytes=settings.CALL_BODY_MAX_BYTES)
+    validator = validator_for(f"{version.cid}/input", version.input_schema)
+    violations = validator.violations(document)
+    if violations:
+        raise Problem(
+            "invalid-input",
+            "The input breaks the model's input schema.",
+            status=422,
+            violations=violations,
+            remedy="Correct what the violations point to and send the call again.",
+        )
+    try:
+        call.input_digest = canonical.digest(document)
+    except ValueError as error:
+        raise Problem(
+            "invalid-input",
+            str(error),
+            status=422,
+            violations=(Violation("", str(error)),),
+            remedy="Send such numbers as text.",
+        ) from None
+    call.tensors = encode(document, call.inputs, max_batch_size=version.max_batch_size)
+
+
+def _check_output(call: Context) -> None:
+    version = call.version
+    try:
+        document = decode(call.answer_tensors, call.outputs, max_batch_size=version.max_batch_size)
+        call.output_digest = canonical.digest(document)
+    except (BadOutput, ValueError, TypeError) as error:
+        raise _invalid_output(str(error), ()) from None
+    validator = validator_for(f"{version.cid}/output", version.output_schema)
+    violations = validator.violations(document)
+    if violations:
+        raise _invalid_output("It breaks the model's output schema.", violations)
+    call.output = orjson.dumps(document)
+
+
+def _invalid_output(detail: str, violations: tuple[Violation, ...]) -> Problem:
+    return Problem(
+        "invalid-output",
+        f"The model's output cannot be delivered. {detail}",
+        status=502,
+        violations=violations,
+        remedy="This lies with the model; tell its owner, or call another version.",
+        retry_safe=True,
+    )
