@@ -6,6 +6,7 @@ MAKEFLAGS += --no-print-directory
 
 BIN := .venv/bin
 TESTS ?= tests
+BENCH ?=
 WORKERS ?= 2
 # mypy's Django plugin and the import checks read the settings; they start no server.
 LINT_ENV := SECRET_KEY=lint DATABASE_URL=postgresql:///lint REDIS_URL=redis://127.0.0.1/0
@@ -33,8 +34,8 @@ drill: install ## The long failure drills
 	@exec $(BIN)/python -m pytest -m drill $(TESTS)
 
 .PHONY: bench
-bench: install ## The benchmarks, on a stack of their own
-	@exec $(BIN)/python -m inframind.devstack with -- $(CURDIR)/$(BIN)/python -m benchmarks
+bench: install ## The benchmarks, on a stack of their own: BENCH="gateway failover" chooses
+	@exec $(BIN)/python -m inframind.devstack with -- $(CURDIR)/$(BIN)/python -m benchmarks $(BENCH)
 
 .PHONY: contracts
 contracts: install ## Compile billing/contracts/*.sol; a test compares what is committed

@@ -11,7 +11,7 @@ import django
 if __name__ == "__main__":
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "inframind.settings")
     django.setup()
-    from benchmarks import closing, gateway, hidden, recording, trees
+    from benchmarks import closing, endurance, failover, gateway, hidden, recording, trees
 
     out = Path(__file__).resolve().parent.parent / "var" / "bench"
     benchmarks = {
@@ -20,6 +20,8 @@ if __name__ == "__main__":
         "recording": recording.main,
         "trees": trees.main,
         "closing": closing.main,
+        "endurance": endurance.main,
+        "failover": failover.main,  # leaves a node dead
     }
     for name in sys.argv[1:] or benchmarks:
         benchmarks[name](out)

@@ -16,8 +16,9 @@ import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 import django
@@ -25,8 +26,9 @@ import psycopg
 from psycopg import sql
 
 if TYPE_CHECKING:
-    from marketplace.gateway.batches import Row
+    from marketplace.gateway.batches import Row, Sealed
 
+_UNIX_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 RECEIPTS = int(os.environ.get("BENCH_RECEIPTS", "1000000"))
 PAYEES = int(os.environ.get("BENCH_PAYEES", "10000"))
 WALLETS = 1_000
@@ -146,16 +148,18 @@ def fill(*, receipts: int, payees: int, wallets: int, seed: int = 1) -> int:
             with cursor.copy(_BATCHES) as copy:
                 for each, _ in batches:
                     copy.write_row(
-                        [each[name] for name in ("id", "epoch", "root", "leaves", "count", "fees",
-                                                 "time_us", "signer", "signature")]
+                        [getattr(each, name)
+                         for name in ("id", "epoch", "root", "leaves", "count", "fees_base_units",
+                                      "time_us", "signer", "signature")]
                     )  # fmt: skip
             with cursor.copy(_CALLS) as copy:
                 for each, rows in batches:
                     for index, row in enumerate(rows):
                         copy.write_row(
                             (row.call_id, *(getattr(row, name) for name in _COLUMNS),
-                             row.fee_base_units, index, each["id"], each["epoch"],
-                             each["parameters_version"], each["at"])
+                             row.fee_base_units, index, each.id, each.epoch,
+                             each.parameters_version,
+                             _UNIX_EPOCH + timedelta(microseconds=each.time_us))
                         )  # fmt: skip
             # What the wallets' leases have spent, when all of them have ended.
             cursor.executemany(
@@ -212,14 +216,14 @@ def _calls(
     operators: list[str],
     payers: list[str],
     spent: dict[str, int],
-) -> Iterator[tuple[dict[str, Any], list[Row]]]:
+) -> Iterator[tuple[Sealed, list[Row]]]:
     """Signed batches with the rows of their calls; adds to what each payer has spent."""
     from billing.epochs import opening, services
     from marketplace.gateway import batches
 
     epoch = services.current()
     version = opening.latest_parameters().version
-    at = opening.database_time()
+    time_us = batches.microseconds(opening.database_time())
     made = 0
     while made < receipts:
         rows = []
@@ -252,7 +256,7 @@ def _calls(
         made += len(rows)
         batch_id = uuid.UUID(int=chance.getrandbits(128))
         sealed = batches.sealed(
-            batch_id, rows, epoch=epoch.number, parameters_version=version, at=at
+            batch_id, rows, epoch=epoch.number, parameters_version=version, time_us=time_us
         )
         yield sealed, rows
 

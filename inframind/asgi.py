@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +25,10 @@ from inframind.lib.problem import Problem
 from inframind.problems import as_response
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "inframind.settings")
+django.setup(set_prefix=False)
+
+# Their modules read models, which want Django set up.
+from marketplace.gateway import bridge, front, loop  # noqa: E402
 
 P = ParamSpec("P")
 Result = TypeVar("Result")
@@ -50,7 +55,7 @@ class ThreadedHandler(ASGIHandler):
         """Serves one HTTP request. Raises ``ValueError`` for another protocol."""
         if scope["type"] != "http":
             raise ValueError(f"Only HTTP is served here, not {scope['type']}.")
-        counted = _Counted(receive, _body_limit_bytes(scope))
+        counted = _Counted(receive, scope)
         try:
             body = await self.read_body(counted)
         except RequestAborted:
@@ -59,11 +64,28 @@ class ThreadedHandler(ASGIHandler):
             return
         with closing(body):
             response = await self._in_thread(self._respond, scope, body)
+            if counted.cut:
+                response.headers["Connection"] = "close"
             try:
-                await self.send_response(response, send)
+                await self._send(response, receive, send)
             finally:
                 if response.streaming:
                     await self._in_thread(response.close)
+
+    async def _send(self, response: HttpResponseBase, receive: Any, send: Any) -> None:
+        if not isinstance(response, bridge.StreamedAnswer):
+            await self.send_response(response, send)
+            return
+        watching = asyncio.ensure_future(self._end_when_gone(response, receive))
+        try:
+            await self.send_response(response, send)
+        finally:
+            watching.cancel()
+
+    async def _end_when_gone(self, response: bridge.StreamedAnswer, receive: Any) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        await self._in_thread(response.reader_gone)
 
     def _respond(self, scope: Any, body: IO[bytes]) -> HttpResponseBase:
         set_script_prefix(get_script_prefix(scope))
@@ -95,25 +117,48 @@ class ThreadedHandler(ASGIHandler):
         return await loop.run_in_executor(self._threads, lambda: context.run(work, *args, **kwargs))
 
 
-def _body_limit_bytes(scope: Any) -> int:
-    """How much of a body is taken before anybody is known: it is spooled to disk meanwhile."""
-    if scope["path"].rstrip("/") in PACKAGE_PATHS:
-        return int(settings.PACKAGE_MAX_BYTES) + PACKAGE_FRAME_BYTES
-    return max(settings.DATA_UPLOAD_MAX_MEMORY_SIZE, settings.CALL_BODY_MAX_BYTES + 1)
-
-
 class _Counted:
-    """Receives a body up to a limit, then says that the client has gone: the reader cleans up."""
+    """Receives a body up to a limit: it is spooled to disk before anybody is known.
 
-    def __init__(self, receive: Any, limit_bytes: int) -> None:
+    Past it, it says that the client has gone, and the reader cleans up; to the gateway's handlers,
+    whose refusal it is, it hands what it has as all there is (``cut``).
+    """
+
+    def __init__(self, receive: Any, scope: Any) -> None:
         self._receive = receive
-        self.limit_bytes = limit_bytes
         self.taken_bytes = 0
+        self.cut = False
+        found = front.find(scope["path"])
+        self._ours = found is not None
+        if found is not None:
+            self.limit_bytes = found[0].body_max_bytes
+        elif scope["path"].rstrip("/") in PACKAGE_PATHS:
+            self.limit_bytes = int(settings.PACKAGE_MAX_BYTES) + PACKAGE_FRAME_BYTES
+        else:
+            self.limit_bytes = max(
+                settings.DATA_UPLOAD_MAX_MEMORY_SIZE, settings.CALL_BODY_MAX_BYTES + 1
+            )
+        # What says itself that it is too large is not read at all.
+        self._refused = found is not None and any(
+            name == b"content-length"
+            and front.declared_too_large(
+                {"content-length": value.decode("latin-1")}, self.limit_bytes
+            )
+            for name, value in scope.get("headers", ())
+        )
 
     async def __call__(self) -> Any:
+        if self._refused:
+            self.cut = True
+            return {"type": "http.request", "body": b"", "more_body": False}
         message = await self._receive()
         self.taken_bytes += len(message.get("body", b""))
-        return {"type": "http.disconnect"} if self.exceeded else message
+        if not self.exceeded:
+            return message
+        if not self._ours:
+            return {"type": "http.disconnect"}
+        self.cut = True
+        return {**message, "more_body": False}
 
     @property
     def exceeded(self) -> bool:
@@ -129,5 +174,42 @@ class _Counted:
         )
 
 
-django.setup(set_prefix=False)
-application = ThreadedHandler()
+class Application:
+    """What a server is given: the gateway's front before Django's stack, and the process's start
+    and end."""
+
+    def __init__(self, reference: ThreadedHandler) -> None:
+        serves_calls = settings.INFRAMIND_ROLE != "web"
+        self._http: Any = front.Front(reference) if serves_calls else reference
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Serves one HTTP request, or the server's start and end (ASGI lifespan).
+
+        Raises ``ValueError`` for another protocol.
+        """
+        if scope["type"] == "http":
+            await self._http(scope, receive, send)
+        elif scope["type"] == "lifespan":
+            await self._live(receive, send)
+        else:
+            raise ValueError(f"Only HTTP is served here, not {scope['type']}.")
+
+    async def _live(self, receive: Any, send: Any) -> None:
+        while True:
+            message = await receive()
+            if message["type"] == "lifespan.startup":
+                loop.adopt()
+                # What is there at the start stays: it is never looked through again, which would
+                # hold every call up for as long.
+                gc.collect()
+                gc.freeze()
+                await send({"type": "lifespan.startup.complete"})
+            else:
+                await loop.release()
+                await send({"type": "lifespan.shutdown.complete"})
+                return
+
+
+# The reference front alone, which the other is held against.
+reference = ThreadedHandler()
+application = Application(reference)

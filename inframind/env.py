@@ -66,6 +66,13 @@ class Environment:
             raise EnvironmentProblem(f"{name} must be at least {minimum}, not {number}.")
         return number
 
+    def choice(self, name: str, choices: tuple[str, ...]) -> str:
+        """One of the choices, the first unless given."""
+        value = self._values.get(name, choices[0])
+        if value not in choices:
+            raise EnvironmentProblem(f"{name} must be {' or '.join(choices)}, not {value!r}.")
+        return value
+
     def listing(self, name: str, default: tuple[str, ...] = ()) -> list[str]:
         value = self._values.get(name)
         if value is None:

@@ -12,6 +12,23 @@ _stamper = structlog.processors.TimeStamper(fmt="iso", utc=True)
 _renderer = structlog.processors.JSONRenderer()
 
 
+def configure() -> None:
+    """Sends what our own code logs the way of the standard library, so that one formatter masks
+    and writes every line."""
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            structlog.contextvars.merge_contextvars,
+            structlog.stdlib.add_log_level,
+            structlog.stdlib.add_logger_name,
+            _stamper,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+    )
+
+
 def stamp(logger: Any, method: str, event: dict[str, Any]) -> dict[str, Any]:
     """Give a standard-library record its time, level and logger name."""
     event = structlog.stdlib.add_log_level(logger, method, event)  # type: ignore[assignment]

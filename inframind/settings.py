@@ -17,6 +17,7 @@ VAR_DIR = BASE_DIR / "var"
 env = Environment.of_process(VAR_DIR / "stack.json")
 
 DEBUG = env.flag("DEBUG", False)
+INFRAMIND_ROLE = env.choice("INFRAMIND_ROLE", ("all", "gateway", "web"))
 SECRET_KEY = env.text("SECRET_KEY")
 ALLOWED_HOSTS = env.listing("ALLOWED_HOSTS", ("127.0.0.1", "localhost", "[::1]"))
 SITE_URL = env.text("SITE_URL", "http://127.0.0.1:8000").rstrip("/")
@@ -60,6 +61,7 @@ MIDDLEWARE = [
     "django_prometheus.middleware.PrometheusBeforeMiddleware",
     "inframind.middleware.RequestIdMiddleware",
     "django.middleware.security.SecurityMiddleware",
+    "inframind.middleware.RoleMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "csp.middleware.CSPMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -211,11 +213,18 @@ RECEIPT_EPOCHS_KEPT = env.integer("RECEIPT_EPOCHS_KEPT", 13, minimum=1)
 # --- mesh and gateway -------------------------------------------------------------------------
 TRITON_NODES = env.document("TRITON_NODES", [])
 ALLOW_LOOPBACK_NODES = env.flag("ALLOW_LOOPBACK_NODES", False)
+# Of each node: above it the least lately used that is not pinned goes.
+NODE_MODELS_MAX = env.integer("NODE_MODELS_MAX", 50, minimum=1)
 CALL_BODY_MAX_BYTES = env.integer("CALL_BODY_MAX_BYTES", 8 << 20, minimum=1)
 CALL_DEADLINE_SECONDS = env.integer("CALL_DEADLINE_SECONDS", 30, minimum=1)
+# A streamed answer whole; CALL_DEADLINE_SECONDS is then the time to each of its pieces.
+STREAM_DEADLINE_SECONDS = env.integer("STREAM_DEADLINE_SECONDS", 300, minimum=1)
 LOAD_DEADLINE_SECONDS = env.integer("LOAD_DEADLINE_SECONDS", 60, minimum=1)
 ANONYMOUS_CALLS_PER_MINUTE = env.integer("ANONYMOUS_CALLS_PER_MINUTE", 120, minimum=1)
 WALLET_CALLS_PER_MINUTE = env.integer("WALLET_CALLS_PER_MINUTE", 6_000, minimum=1)
+# 0: no limit of its own.
+TOKEN_CALLS_PER_MINUTE = env.integer("TOKEN_CALLS_PER_MINUTE", 0, minimum=0)
+MODEL_CALLS_PER_MINUTE = env.integer("MODEL_CALLS_PER_MINUTE", 0, minimum=0)
 # Per wallet: what is kept for calls with an Idempotency-Key.
 KEYED_ANSWERS_MAX_BYTES = env.integer("KEYED_ANSWERS_MAX_BYTES", 64 << 20, minimum=0)
 
@@ -273,10 +282,14 @@ CELERY_BEAT_SCHEDULE = {
     "follow-chain": {"task": "payouts.follow", "schedule": 2.0},
     "send-transactions": {"task": "payouts.send", "schedule": 2.0},
     "reconcile": {"task": "payouts.reconcile", "schedule": 86_400.0},
+    "rate-nodes": {"task": "gateway.rate_nodes", "schedule": 10.0},
     "sweep-keyed-calls": {"task": "gateway.sweep", "schedule": 600.0},
     "refresh-lists": {"task": "lists.refresh", "schedule": 60.0},
 }
 
+# Of calls there is a row each; a line beside it costs as much as half a call.
+ACCESS_LOG = env.flag("ACCESS_LOG", INFRAMIND_ROLE != "gateway")
+logs.configure()
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
@@ -297,6 +310,6 @@ LOGGING = {
         "urllib3": {"level": "WARNING"},
         # Its own handlers would write addresses as they came, with a token that somebody put there.
         "uvicorn": {"handlers": [], "propagate": True},
-        "uvicorn.access": {"handlers": [], "propagate": True},
+        "uvicorn.access": {"handlers": [], "propagate": ACCESS_LOG},
     },
 }

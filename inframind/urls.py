@@ -16,6 +16,7 @@ urlpatterns = [
     path("readyz", health.readyz, name="readyz"),
     path("metrics", health.metrics, name="metrics"),
     path("inference/", include("marketplace.gateway.urls")),
+    path("", include("marketplace.gateway.oip_urls")),
     path("api/v1/", include("marketplace.catalog.urls")),
     path("api/v1/", include("marketplace.mesh.urls")),
     path("api/v1/", include("marketplace.gateway.api_urls")),

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import typer
 
-from inframind.cli import completion, document, options, refusal
+from inframind.cli import batching, completion, document, options, refusal, streamed
 from inframind.cli.terminal import err, err_json, json_text, out, plain, styled, watched
 from inframind.lib.amounts import format_ifm, parse_ifm
 
@@ -54,6 +54,22 @@ def call(
             "--data", metavar="JSON", help="The document as JSON text.", show_default=False
         ),
     ] = "",
+    batch_file: Annotated[
+        str,
+        typer.Option(
+            "--batch",
+            metavar="FILE",
+            help="Many documents, each a call: a JSON array, or one a line; - for stdin.",
+            show_default=False,
+        ),
+    ] = "",
+    stream: Annotated[
+        bool,
+        typer.Option(
+            "--stream",
+            help="Show the answer piece by piece, one JSON document a line, as it comes.",
+        ),
+    ] = False,
     budget: Annotated[
         str,
         typer.Option(
@@ -84,6 +100,8 @@ def call(
     """Call a model. The answer goes to stdout; model, node, fee and receipt to stderr.
 
     With --json, stderr carries one JSON object: model, node, fee, latency_ms, server_ms, receipt.
+    With --batch, stdout has one result a line, in the order of the inputs. With --stream, one
+    piece a line; --timeout is then the wait for each.
 
     \b
     Examples:
@@ -91,6 +109,8 @@ def call(
       infra call --model summarizer-v1 text=@article.txt sentences:=2
       infra call --model filetype-v1 content@photo.jpg
       echo '{"text": "…"}' | infra call --model language-id-v1 --input -
+      infra call --model language-id-v1 --batch texts.jsonl
+      infra call --model storyteller-v1 --stream prompt="Once upon a time"
     """
     properties = list(pairs or [])
     if not model and properties and _MODEL_REFERENCE.fullmatch(properties[0]):
@@ -110,10 +130,22 @@ def call(
                 "An idempotency key is 1 to 255 visible ASCII characters.", "A UUID is a good one."
             )
         headers["Idempotency-Key"] = idempotency_key
-    body = _body(properties, input_file, data, no_input=no_input)
+    if stream and batch_file:
+        raise refusal.usage(
+            "--stream and --batch do not go together.", "Stream one document at a time."
+        )
+    body = _body(properties, input_file, data, batch_file, no_input=no_input)
     path = f"/inference/v1/{quote(name, safe='')}" + (
         f"@{quote(number, safe='')}" if number else ""
     )
+    if stream:
+        _stream(path, body, headers, timeout_seconds, json_output=json_output)
+        return
+    if batch_file:
+        path = f"{path}/batch"
+        raise typer.Exit(
+            batching.run(path, body, headers, timeout_seconds, json_output=json_output)
+        )
     _run(path, body, headers, timeout_seconds, json_output=json_output)
 
 
@@ -142,15 +174,32 @@ def _run(
                 _show_facts(facts, server.settings.url)
 
 
-def _body(properties: list[str], input_file: str, data: str, *, no_input: bool) -> bytes:
-    given = [bool(properties), bool(input_file), bool(data)]
+def _stream(
+    path: str, body: bytes, headers: dict[str, str], timeout_seconds: float, *, json_output: bool
+) -> None:
+    told = streamed.run(path, body, headers, timeout_seconds)
+    facts = _facts(told.headers, told.elapsed_ms)
+    facts |= {"first_ms": round(told.first_ms, 1), "pieces": told.pieces}
+    if json_output:
+        err_json(facts)
+    else:
+        _show_facts(facts, told.url)
+
+
+def _body(
+    properties: list[str], input_file: str, data: str, batch_file: str, *, no_input: bool
+) -> bytes:
+    given = [bool(properties), bool(input_file), bool(data), bool(batch_file)]
     if sum(given) > 1:
         raise refusal.usage(
             "The input document is given in two ways.",
-            "Use one of --input, --data and KEY=TEXT pairs.",
+            "Use one of --input, --data, --batch and KEY=TEXT pairs.",
         )
-    if input_file == "-" and no_input and sys.stdin.isatty():
-        raise refusal.usage("--input - would ask you to type, and --no-input forbids it.")
+    if "-" in (input_file, batch_file) and no_input and sys.stdin.isatty():
+        option = "--input" if input_file else "--batch"
+        raise refusal.usage(f"{option} - would ask you to type, and --no-input forbids it.")
+    if batch_file:
+        return batching.read(batch_file)
     if input_file:
         return document.read_input(input_file)
     if data:
@@ -212,6 +261,9 @@ def _show_facts(facts: dict[str, Any], url: str) -> None:
         f"on {plain(facts['node'])}" if facts["node"] else "",
         f"fee {plain(facts['fee'])}" if facts["fee"] else "",
         latency,
+        f"{facts['pieces']} pieces, the first after {facts['first_ms']:.0f} ms"
+        if "pieces" in facts
+        else "",
         "the answer of the first call with this key, charged once" if facts.get("replayed") else "",
     ]
     lines = [" · ".join(word for word in words if word)]

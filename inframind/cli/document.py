@@ -22,8 +22,12 @@ def read_input(source: str) -> bytes:
 
     Raises Refusal (exit 2) with line and column when it is not JSON.
     """
-    data = sys.stdin.buffer.read() if source == "-" else _bytes(source, "--input")
-    return checked(data, "stdin" if source == "-" else source)
+    return checked(read_bytes(source, "--input"), "stdin" if source == "-" else source)
+
+
+def read_bytes(source: str, option: str) -> bytes:
+    """The bytes of a file, or of stdin for ``-``; raises Refusal (exit 2)."""
+    return sys.stdin.buffer.read() if source == "-" else _bytes(source, option)
 
 
 def checked(data: bytes, what: str) -> bytes:

@@ -163,7 +163,8 @@ def register(
 def list_nodes(json_output: options.Json = False, no_input: options.NoInput = False) -> None:
     """List the nodes of the mesh.
 
-    Piped, a node is a line of tab-separated name, state, capacity, GPUs, models and operator.
+    Piped, a node is a line of tab-separated name, state, capacity, GPUs, models, operator and
+    reputation in percent.
 
     \b
     Examples:
@@ -179,7 +180,7 @@ def list_nodes(json_output: options.Json = False, no_input: options.NoInput = Fa
         err("No node has joined yet: infra node register")
         return
     listing.show_columns(
-        ("NAME", "STATE", "CAPACITY", "GPUS", "MODELS", "OPERATOR"),
+        ("NAME", "STATE", "CAPACITY", "GPUS", "MODELS", "OPERATOR", "REPUTATION"),
         [
             (
                 plain(each["name"]),
@@ -188,6 +189,7 @@ def list_nodes(json_output: options.Json = False, no_input: options.NoInput = Fa
                 str(each["gpu_count"]),
                 str(len(each["models"])),
                 _operator(each),
+                _reputation(each),
             )
             for each in nodes
         ],
@@ -268,6 +270,8 @@ def _show(document: dict[str, Any], *, json_output: bool) -> None:
             ("Node", plain(document["name"])),
             ("State", f"{state} ({reason})" if reason else state),
             ("Operator", _operator(document)),
+            ("Reputation", _parts(document)),
+            ("Paid calls", "yes" if document["paid_calls"] else "no, too few calls succeed"),
             ("Trusted", "yes" if document["trusted"] else "no"),
             ("Backends", ", ".join(map(plain, document["backends"]))),
             ("Capacity", f"{document['capacity']} calls at once"),
@@ -281,6 +285,30 @@ def _show(document: dict[str, Any], *, json_output: bool) -> None:
             ),
         ]
     )
+
+
+def _reputation(document: dict[str, Any]) -> str:
+    found = document["reputation"]
+    return "-" if found is None else _percent(found["score_bps"])
+
+
+def _parts(document: dict[str, Any]) -> str:
+    found, calls = document["reputation"], document["rated_calls"]
+    if found is None:
+        return f"not rated yet ({calls} calls so far)"
+    parts = ", ".join(
+        f"{word} {_percent(found[key])}%"
+        for word, key in (
+            ("success", "success_bps"),
+            ("in time", "sla_bps"),
+            ("latency", "latency_bps"),
+        )
+    )
+    return f"{_percent(found['score_bps'])}% over {calls} calls ({parts})"
+
+
+def _percent(basis_points: int) -> str:
+    return f"{basis_points / 100:.2f}".rstrip("0").rstrip(".")
 
 
 def _operator(document: dict[str, Any]) -> str:

@@ -29,6 +29,7 @@ _REMEDIES: Final = {
     "token-required": _SIGN_IN_REMEDY,
     "invalid-token": "Sign in again with `infra login`, or put a token that is still good in "
     "INFRA_TOKEN.",
+    "stream-only": "Call it with --stream: its answer comes in pieces.",
     "over-budget": "Raise --budget, or call another model.",
     "insufficient-balance": _TOP_UP,
     "insufficient-funds": _TOP_UP,

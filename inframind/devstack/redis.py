@@ -31,10 +31,15 @@ class Redis:
         return f"redis://:{self.password}@{LOOPBACK}:{self.port}/{database}"
 
 
-def start_redis(children: Children, *, folder: Path, password: str, durable: bool = True) -> Redis:
-    """Start Redis with its data in ``folder``. Raises StackProblem when it does not come up."""
+def start_redis(
+    children: Children, *, folder: Path, password: str, durable: bool = True, port: int = 0
+) -> Redis:
+    """Start Redis with its data in ``folder``, on a free port or on the one it had.
+
+    Raises StackProblem when it does not come up.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    [port] = free_ports(1)
+    port = port or free_ports(1)[0]
     lines = [
         f"bind {LOOPBACK}",
         f"port {port}",

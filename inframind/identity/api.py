@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from django.core.exceptions import ImproperlyConfigured
@@ -37,11 +38,15 @@ def bearer_of(header: str) -> str | None:
 
 def refuse_token_in_url(query: QueryDict) -> None:
     """Raises a 401 ``Problem`` when the query string has a token, whatever the field is called."""
-    named = any(name.lower() in ("token", "access_token") for name in query)
-    if named or any(
-        text.startswith(bearer.PREFIX) and len(text) >= bearer.LENGTH
-        for _, texts in query.lists()
-        for text in texts
+    refuse_token_in((name, text) for name, texts in query.lists() for text in texts or [""])
+
+
+def refuse_token_in(fields: Iterable[tuple[str, str]]) -> None:
+    """As ``refuse_token_in_url``, of the names and texts of a query string."""
+    if any(
+        name.lower() in ("token", "access_token")
+        or (text.startswith(bearer.PREFIX) and len(text) >= bearer.LENGTH)
+        for name, text in fields
     ):
         raise Problem(
             "token-in-url",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import cache
 from typing import TypeVar
 
 from inframind.identity.caller import Caller
@@ -16,16 +17,28 @@ View = TypeVar("View", bound=Callable[..., object])
 def admit(caller: Caller | None, permission: str, *, name: str | None = None) -> None:
     """What can be said before the object is looked up: 401 where only the signed in can have the
     permission, 403 where the token's scope does not reach. Raises ``Problem``."""
+    needs_token, scopes = _before_look_up(permission)
     if caller is None:
-        # Where strangers are told 404, the look-up tells them; nobody learns what there is.
-        if all(each.refusal is Refusal.SIGN_IN for each in rules_of(permission)):
+        if needs_token:
             raise token_required("This needs a token.")
         return
-    scopes = {each.scope for each in rules_of(permission)}
-    # Where some objects need no scope, only the object can tell.
-    if None not in scopes:
-        for scope in scopes - {None}:
-            caller.require(str(scope), name)
+    for scope in scopes:
+        caller.require(scope, name)
+
+
+@cache
+def _before_look_up(permission: str) -> tuple[bool, tuple[str, ...]]:
+    """Whether strangers are told 401 whatever the object, and the scopes that every object needs.
+
+    Where strangers are told 404, the look-up tells them; nobody learns what there is. Where some
+    objects need no scope, only the object can tell.
+    """
+    rules = rules_of(permission)
+    scopes = {each.scope for each in rules}
+    return (
+        all(each.refusal is Refusal.SIGN_IN for each in rules),
+        () if None in scopes else tuple(str(scope) for scope in scopes),
+    )
 
 
 def require(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from functools import lru_cache
 from typing import Final
 
 import structlog
@@ -40,6 +41,7 @@ def take(policy: str, remote_address: str, limit: int) -> None:
         )
 
 
+@lru_cache(maxsize=4096)
 def line_of(remote_address: str) -> str:
     """Who a stranger is: an IPv4 address, or the /64 that one IPv6 line has."""
     try:

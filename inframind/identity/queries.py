@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
@@ -93,7 +94,8 @@ class _Row(NamedTuple):
 class Recognised:
     """A token that is good at this moment: who calls with it, and what it and its narrowings say.
 
-    ``known``: which of its narrowings have a row.
+    ``known``: which of its narrowings have a row. ``lasts_seconds``: until it expires, from when
+    the database was asked; infinite where it does not.
     """
 
     caller: Caller
@@ -101,6 +103,7 @@ class Recognised:
     presented: Presented
     known: frozenset[UUID]
     used_lately: bool
+    lasts_seconds: float
 
     @property
     def unknown_meters(self) -> bool:
@@ -136,7 +139,7 @@ def authenticate(text: str, remote_address: str = "") -> Caller:
     expired or revoked, 403 when it is not for this address.
     """
     found = recognise(text)
-    _check_address(found.scope, remote_address)
+    check_address(found.scope, remote_address)
     with connection.cursor() as cursor:
         if found.unknown_meters:
             cursor.execute(*tokens.rows_of_narrowings(found.presented))
@@ -147,15 +150,27 @@ def authenticate(text: str, remote_address: str = "") -> Caller:
 
 async def authenticate_on(database: AsyncConnection, text: str, remote_address: str = "") -> Caller:
     """As ``authenticate``, over an asynchronous connection."""
+    found = await recognise_on(database, text)
+    check_address(found.scope, remote_address)
+    await use_on(database, found)
+    return found.caller
+
+
+async def recognise_on(database: AsyncConnection, text: str) -> Recognised:
+    """As ``recognise``, over an asynchronous connection."""
     presented = _issued(text)
     cursor = await database.execute(_FIND, [list(presented.chain), presented.token_id])
-    found = _judge(presented, await cursor.fetchone())
-    _check_address(found.scope, remote_address)
+    return _judge(presented, await cursor.fetchone())
+
+
+async def use_on(database: AsyncConnection, found: Recognised) -> None:
+    """Notes that a token is used, for whose address that was checked; makes the rows that its
+    narrowings lack."""
+    presented = found.presented
     if found.unknown_meters:
         await database.execute(*tokens.rows_of_narrowings(presented))
     if not found.used_lately:
         await database.execute(_NOTE_USE, [list(presented.chain), presented.token_id])
-    return found.caller
 
 
 def recognise(text: str) -> Recognised:
@@ -247,10 +262,14 @@ def _judge(presented: Presented, fetched: Any) -> Recognised:
         roles=_roles(row.is_staff, row.is_curator),
         meters=((row.meter_id,) if metered else ()) + presented.metered_ids,
     )
-    return Recognised(caller, scope, presented, frozenset(row.known or ()), row.used_lately)
+    lasts_seconds = math.inf if scope.expires_at is None else scope.expires_at - float(row.now)
+    return Recognised(
+        caller, scope, presented, frozenset(row.known or ()), row.used_lately, lasts_seconds
+    )
 
 
-def _check_address(scope: Scope, remote_address: str) -> None:
+def check_address(scope: Scope, remote_address: str) -> None:
+    """Raises a 403 ``Problem`` for a token that is not for calls from this address."""
     if scope.ip_ranges is None or in_ranges(remote_address, scope.ip_ranges):
         return
     raise Problem(

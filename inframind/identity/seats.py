@@ -9,6 +9,7 @@ from django.db.models import F, Q, QuerySet
 from django.db.models.functions import Greatest, Now
 from django.utils import timezone
 
+from inframind.identity import changes
 from inframind.identity.models import Seat, Wallet
 from inframind.lib.problem import Problem, not_found
 
@@ -67,6 +68,7 @@ def end_seat(*, seat: Seat, reason: str, ended_by: Wallet | None) -> Seat:
     )
     if not changed:
         raise not_found("open seat like this", "It has ended already.")
+    changes.wallet_changed(seat.wallet_id)
     seat.refresh_from_db()
     return seat
 

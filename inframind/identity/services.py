@@ -14,7 +14,7 @@ from django.db.models import F, Q
 from django.db.models.functions import Least, Now
 from django.utils import timezone
 
-from inframind.identity import queries, tokens
+from inframind.identity import changes, queries, tokens
 from inframind.identity.caller import Caller
 from inframind.identity.models import Meter, Narrowing, Token, Wallet
 from inframind.lib import scopes
@@ -126,6 +126,7 @@ def rotate_token(*, token_id: UUID, wallet: Wallet, overlap: timedelta) -> tuple
     longest = timedelta(days=settings.TOKEN_LIFETIME_MAX_DAYS)
     lifetime = min(old.expires_at - old.created_at, longest)
     Token.objects.filter(pk=old.pk).update(expires_at=Least(F("expires_at"), Now() + overlap))
+    changes.token_changed(old.pk)
     return _issue(
         Token(
             wallet=wallet,
@@ -151,6 +152,7 @@ def revoke_token(*, token_id: UUID, wallet: Wallet) -> None:
     if not Token.objects.filter(pk=token_id, wallet=wallet).exists():
         raise not_found("token with this id")
     Token.objects.filter(pk=token_id, revoked_at__isnull=True).update(revoked_at=Now())
+    changes.token_changed(token_id)
 
 
 @transaction.atomic
@@ -162,6 +164,7 @@ def revoke_presented(*, text: str) -> None:
         presented = queries.recognise(text).presented
     except Problem:
         return
+    changes.token_changed(presented.token_id)
     if not presented.chain:
         Token.objects.filter(pk=presented.token_id, revoked_at__isnull=True).update(
             revoked_at=Now()

@@ -16,6 +16,7 @@ from django.db import connection, transaction
 from django.db.models import BooleanField, ExpressionWrapper, F, Q
 from django.db.models.functions import Now
 
+from inframind.identity import changes
 from inframind.identity.limits import take
 from inframind.identity.models import Session, SignInNonce, Token, Wallet
 from inframind.identity.signatures import is_signed_by
@@ -143,6 +144,7 @@ def end_every_session(*, wallet: Wallet) -> None:
     Token.objects.filter(wallet=wallet, kind=Token.Kind.LOGIN, revoked_at=None).update(
         revoked_at=Now()
     )
+    changes.wallet_changed(wallet.pk)
 
 
 def sweep_nonces() -> int:

@@ -12,6 +12,7 @@ from django.db import transaction
 from django.db.models import QuerySet
 from django.db.models.functions import Now
 
+from inframind.identity import changes
 from inframind.identity.models import Session, Token, Wallet
 from inframind.identity.services import revoke_token
 from inframind.identity.signin import end_session
@@ -108,6 +109,7 @@ def end_other_places(*, wallet: Wallet, this: str) -> int:
     """Signs everything but the session ``this`` out; how many there were."""
     sessions, _ = Session.objects.filter(wallet=wallet).exclude(pk=this).delete()
     programs = _logins(wallet).update(revoked_at=Now())
+    changes.wallet_changed(wallet.pk)
     return sessions + programs
 
 

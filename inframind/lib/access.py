@@ -103,6 +103,10 @@ RULES: Final[tuple[Rule, ...]] = (
            "Call a model"),
     *_rows("model.call", [Kind.PRIVATE_MODEL], _ALLOWED, Scope.INVOKE, Refusal.HIDDEN,
            "Call a model"),
+    *_rows("route.explain", _PUBLIC, {Role.OWNER, Role.STAFF}, None, Refusal.FORBIDDEN,
+           "See which nodes a call would go to, and why"),
+    *_rows("route.explain", [Kind.PRIVATE_MODEL], _OWNER, None, Refusal.HIDDEN,
+           "See which nodes a call would go to, and why"),
     *_rows("package.read", _PUBLIC, _EVERYBODY, None, Refusal.NOBODY,
            "Download a package"),
     *_rows("package.read", [Kind.PRIVATE_MODEL], _OWNER, Scope.PUBLISH,
@@ -149,6 +153,10 @@ RULES: Final[tuple[Rule, ...]] = (
 
 _BY_KEY: Final = {(rule.permission, rule.kind): rule for rule in RULES}
 PERMISSIONS: Final = tuple(dict.fromkeys(rule.permission for rule in RULES))
+_BY_PERMISSION: Final = {
+    permission: tuple(rule for rule in RULES if rule.permission == permission)
+    for permission in PERMISSIONS
+}
 
 
 def rule(permission: str, kind: Kind) -> Rule:
@@ -158,10 +166,7 @@ def rule(permission: str, kind: Kind) -> Rule:
 
 def rules_of(permission: str) -> tuple[Rule, ...]:
     """Every row of a permission. Raises ``KeyError`` for an unknown one."""
-    found = tuple(each for each in RULES if each.permission == permission)
-    if not found:
-        raise KeyError(permission)
-    return found
+    return _BY_PERMISSION[permission]
 
 
 def scope_of(permission: str) -> Scope | None:
@@ -172,7 +177,8 @@ def scope_of(permission: str) -> Scope | None:
 
 def holds(permission: str, kind: Kind, roles: Iterable[Role]) -> bool:
     """Whether one of the roles has the permission; everybody is a stranger besides."""
-    return not rule(permission, kind).roles.isdisjoint({Role.STRANGER, *roles})
+    holders = rule(permission, kind).roles
+    return Role.STRANGER in holders or not holders.isdisjoint(roles)
 
 
 def model_kind(*, public: bool, auth_required: bool, restricted: bool) -> Kind:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache, lru_cache
@@ -141,43 +141,45 @@ class Recorded(Protocol):
     def salt(self) -> bytes: ...
 
 
-def leaves_of(calls: Iterable[Recorded], *, time_us: int, parameters_version: int) -> list[bytes]:
-    """The ``leaf`` of each call of a batch of that time, in their order.
+def head_of(call: Recorded) -> bytes:
+    """All that ``Details`` hashes of a call but for what its batch gives it: 256 bytes.
 
-    What ``Details``, ``commitment`` and ``leaf`` say, in one go: every paid call waits for it.
     Raises ValueError for digests that are none, OverflowError for a number beyond 256 bits.
     """
     hasher = _hasher()
-    join = b"".join
+    salt = call.salt
+    output = call.output_digest
+    return b"".join(
+        (
+            _texts(call.model, call.cid, call.node_name),
+            _account(call.wallet),
+            hasher(salt + b"input" + _octets_of(call.input_digest)).digest(),
+            hasher(salt + b"output" + _octets_of(output)).digest() if output else NOTHING,
+            call.latency_us.to_bytes(32, "big"),
+            _text(call.outcome),
+        )
+    )
+
+
+def leaves_of(
+    calls: Sequence[Recorded],
+    *,
+    time_us: int,
+    parameters_version: int,
+    heads: Sequence[bytes] | None = None,
+) -> list[bytes]:
+    """The ``leaf`` of each call of a batch of that time, in their order.
+
+    What ``Details``, ``commitment`` and ``leaf`` say, in one go: every paid call waits for it.
+    ``heads``: the ``head_of`` each, where they are known already. Raises as ``head_of`` does.
+    """
+    hasher = _hasher()
     of_batch = _word(time_us) + _word(parameters_version)
     leaves = []
-    for call in calls:
-        salt = call.salt
-        output = call.output_digest
-        details = hasher(
-            join(
-                (
-                    _texts(call.model, call.cid, call.node_name),
-                    _account(call.wallet),
-                    hasher(salt + b"input" + _octets_of(call.input_digest)).digest(),
-                    hasher(salt + b"output" + _octets_of(output)).digest() if output else NOTHING,
-                    call.latency_us.to_bytes(32, "big"),
-                    _text(call.outcome),
-                    of_batch,
-                )
-            )
-        ).digest()
-        inner = hasher(
-            join(
-                (
-                    call.call_id.bytes,
-                    _SALT_PADDING,
-                    call.fee_base_units.to_bytes(32, "big"),
-                    hasher(salt + _SALT_PADDING + details).digest(),
-                )
-            )
-        ).digest()
-        leaves.append(hasher(inner).digest())
+    for call, head in zip(calls, heads or map(head_of, calls), strict=True):
+        committed = hasher(call.salt + _SALT_PADDING + hasher(head + of_batch).digest()).digest()
+        named = call.call_id.bytes + _SALT_PADDING + call.fee_base_units.to_bytes(32, "big")
+        leaves.append(hasher(hasher(named + committed).digest()).digest())
     return leaves
 
 

@@ -12,6 +12,7 @@ from django.db import transaction
 from django.db.models import BooleanField, Case, Max, Q, QuerySet, Value, When
 from django.utils import timezone
 
+from inframind.identity import changes
 from inframind.identity.authority import admit, require
 from inframind.identity.caller import Caller, insufficient_scope
 from inframind.identity.models import Wallet
@@ -278,6 +279,7 @@ def allow(*, model: Model, guests: Sequence[Guest], changed_by: Wallet) -> Outco
     AllowEntry.objects.bulk_update(
         [entry for entry, _ in changed], ["expires_at", "note"], batch_size=1000
     )
+    changes.model_changed(locked.pk)
     _note(locked, Kind.ALLOWED, new, changed_by)
     _note(locked, Kind.CHANGED, [guest for _, guest in changed], changed_by)
     return Outcome(len(new), len(changed), len(wanted) - len(new) - len(changed))

@@ -47,12 +47,14 @@ def hold(
     validator: schemas.Validator,
     session: trial.TrialSession,
     *,
+    streaming: bool,
     beat: Callable[[], None],
 ) -> tuple[int, Fault]:
     """How many cases the model passed, and the first fault.
 
-    Ends early when the model hangs or 120 seconds are over. Raises TrialFailure when the fault lies
-    with the node.
+    Of a ``streaming`` model each piece is held against the schema, and a golden output is the list
+    of its pieces. Ends early when the model hangs or 120 seconds are over. Raises TrialFailure when
+    the fault lies with the node.
     """
     started = time.monotonic()
     passed, first = 0, Fault()
@@ -65,7 +67,7 @@ def hold(
                 "Make the model faster.",
             )
             break
-        fault = _of(case, validator, session)
+        fault = _of(case, validator, session, streaming=streaming)
         if not fault:
             passed += 1
             continue
@@ -75,7 +77,9 @@ def hold(
     return passed, first
 
 
-def _of(case: Case, validator: schemas.Validator, session: trial.TrialSession) -> Fault:
+def _of(
+    case: Case, validator: schemas.Validator, session: trial.TrialSession, *, streaming: bool
+) -> Fault:
     """What is wrong with the model's answer; an empty fault when nothing is."""
     try:
         output = session.infer(case.document, timeout_seconds=_INFER_TIMEOUT_SECONDS)
@@ -94,14 +98,20 @@ def _of(case: Case, validator: schemas.Validator, session: trial.TrialSession) -
         canonical_json(output)
     except (ValueError, TypeError) as error:
         return Fault(f"the output is not JSON: {error}", "invalid-output", _MEND_OUTPUT)
-    violations = validator.violations(output)
-    if violations:
-        first = violations[0]
+    if streaming and not output:
         return Fault(
-            f"the output breaks output_schema at {first.pointer or '/'}: {first.detail}",
-            "invalid-output",
-            _MEND_OUTPUT,
+            "the answer ended without a piece", "invalid-output", "Yield at least one piece."
         )
+    for position, each in enumerate(output if streaming else [output], 1):
+        violations = validator.violations(each)
+        if violations:
+            first = violations[0]
+            what = f"piece {position} of the output" if streaming else "the output"
+            return Fault(
+                f"{what} breaks output_schema at {first.pointer or '/'}: {first.detail}",
+                "invalid-output",
+                _MEND_OUTPUT,
+            )
     if case.has_golden:
         apart = tolerance.difference(
             output, case.golden, absolute=case.absolute, relative=case.relative

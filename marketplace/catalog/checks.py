@@ -270,7 +270,7 @@ def _hold(
 ) -> Result:
     started = time.monotonic()
     validator = schemas.validator_for(f"{version.cid}:output", declared.output_schema)
-    passed, fault = answers.hold(cases, validator, session, beat=beat)
+    passed, fault = answers.hold(cases, validator, session, streaming=declared.streaming, beat=beat)
     few = f", {distinct} of them distinct" if distinct < len(cases) else ""
     return Result(
         kind,

@@ -224,6 +224,7 @@ def summary_document(model: Model, version: Version) -> dict[str, Any]:
         "description": version.description,
         "task": version.task,
         "runtime": version.runtime,
+        "streaming": version.streaming,
         "license": version.license,
         "stability": version.stability,
         "tags": version.tags,

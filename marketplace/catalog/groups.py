@@ -12,6 +12,7 @@ from django.db import transaction
 from django.db.models import BooleanField, Case, Count, QuerySet, Value, When
 from django.utils import timezone
 
+from inframind.identity import changes
 from inframind.identity.models import Wallet
 from inframind.lib.addresses import checksum_address
 from inframind.lib.problem import Problem, Violation, not_found
@@ -139,6 +140,8 @@ def add_members(*, owner: Wallet, name: str, members: Sequence[Member]) -> Outco
         row.expires_at, row.note = member.expires_at, member.note
         changed.append((row, member))
     GroupMember.objects.bulk_update([row for row, _ in changed], ["expires_at", "note"])
+    for row, _ in changed:
+        changes.wallet_changed(row.address)
     _note(group, AccessChange.Kind.JOINED, new, owner)
     _note(group, AccessChange.Kind.CHANGED, [member for _, member in changed], owner)
     return Outcome(len(new), len(changed), len(wanted) - len(new) - len(changed))

@@ -83,6 +83,9 @@ class Manifest(Part):
     task: Slug = Field(description="Known tasks: " + ", ".join(TASKS) + "; or a slug of your own.")
     runtime: Literal["onnx", "python", "container"]
     entrypoint: str = Field("", max_length=240)
+    streaming: bool = Field(
+        False, description="Answers come in pieces, each of which keeps output_schema."
+    )
     protocol: Literal["", "http", "grpc"] = ""
     port: Whole | None = Field(None, ge=1, le=65535)
     hooks: dict[str, str] = Field({}, max_length=16)
@@ -183,6 +186,8 @@ def _runtime_rules(manifest: Manifest) -> Iterator[str]:
             yield "entrypoint of runtime onnx is a file of the package, like model.onnx"
     elif manifest.tensors is not None:
         yield f"runtime {runtime} has no tensors: remove them, the document travels as it is"
+    if manifest.streaming and runtime != "python":
+        yield f"streaming belongs to runtime python, not to {runtime}: remove it"
     if runtime == "python" and entrypoint:
         path, _, name = entrypoint.partition(":")
         if not (
@@ -281,13 +286,30 @@ def _schema_rules(manifest: Manifest) -> Iterator[Violation]:
         "output": schemas.Validator(manifest.output_schema),
     }
     for index, example in enumerate(manifest.examples):
-        for side, validator in sides.items():
-            for each in validator.violations(getattr(example, side)):
+        if manifest.streaming and not (isinstance(example.output, list) and example.output):
+            yield Violation(
+                f"/examples/{index}/output",
+                "The output of a streaming model's example is the list of its pieces.",
+                "Write output: [piece, piece, …].",
+            )
+            continue
+        for side, place, document in _sides(example, streaming=manifest.streaming):
+            for each in sides[side].violations(document):
                 yield Violation(
-                    f"/examples/{index}/{side}{each.pointer}",
+                    f"/examples/{index}/{place}{each.pointer}",
                     f"The example breaks the {side} schema: {each.detail}",
                     f"Mend the example or {side}_schema.",
                 )
+
+
+def _sides(example: Example, *, streaming: bool) -> Iterator[tuple[str, str, Any]]:
+    """(side, place below the example, document) of all that a schema speaks of."""
+    yield "input", "input", example.input
+    if not streaming:
+        yield "output", "output", example.output
+        return
+    for position, piece in enumerate(example.output):
+        yield "output", f"output/{position}", piece
 
 
 def _invalid(violations: tuple[Violation, ...]) -> Problem:

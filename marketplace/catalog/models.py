@@ -101,6 +101,7 @@ class Version(models.Model):
     tags = ArrayField(models.CharField(max_length=40), default=list)
     task = models.CharField(max_length=40)
     runtime = models.CharField(max_length=12, choices=Runtime.choices)
+    streaming = models.BooleanField(default=False, db_default=False)  # its answers come in pieces
     stability = models.CharField(max_length=14, choices=Stability.choices)
     privacy = ArrayField(models.CharField(max_length=20), default=list)
     state = models.CharField(max_length=12, choices=State.choices, default=State.PENDING)

@@ -207,6 +207,7 @@ def _create(
         tags=list(declared.tags),
         task=declared.task,
         runtime=declared.runtime,
+        streaming=declared.streaming,
         stability=declared.stability,
         privacy=list(declared.privacy),
         published_by=publisher,

@@ -1,7 +1,6 @@
-"""What a call needs to know of a version, found on every call: compiled once, never cached.
+"""What a call needs to know of a version: a statement that is compiled once and asked anew.
 
-Whether somebody may call what is asked of the database each time. Only the promises of a version's
-manifest, which never change, are kept.
+Only the promises of a version's manifest, which never change, are kept here.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, cached_property
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
@@ -23,6 +22,7 @@ from psycopg import AsyncConnection
 from inframind.identity.caller import Caller, insufficient_scope
 from inframind.lib import semver
 from inframind.lib.access import Kind, Role, model_kind
+from inframind.lib.amounts import format_ifm
 from inframind.lib.problem import Problem, not_found
 from marketplace.catalog.models import Version
 from marketplace.catalog.ranking import best_first, unexpired
@@ -59,13 +59,25 @@ class Servable:
     output_schema: dict[str, Any]
     tensors: Tensors | None
     runtime: str
+    streaming: bool  # its answers come in pieces
     max_batch_size: int
     deprecated_at: datetime | None
     sunset_at: datetime | None
     successor_number: str | None
     state: str
+    same_for_all: bool = False  # whether everybody but the owner is told the same
 
-    @property
+    @cached_property
+    def reference(self) -> str:
+        """``name@number``."""
+        return f"{self.name}@{self.number}"
+
+    @cached_property
+    def fee_text(self) -> str:
+        """The fee as a reader wants it, like "0.25 IFM"."""
+        return format_ifm(self.fee_base_units)
+
+    @cached_property
     def kind(self) -> Kind:
         """What the authorisation table calls its model."""
         return model_kind(
@@ -80,6 +92,7 @@ class Contract:
     input_schema: dict[str, Any]
     output_schema: dict[str, Any]
     tensors: Tensors | None
+    streaming: bool
 
 
 class _Found(NamedTuple):
@@ -132,19 +145,24 @@ def servable(name: str, number: str | None, *, viewer: Caller | None) -> Servabl
 
 
 async def servable_on(
-    database: AsyncConnection, name: str, number: str | None, *, viewer: Caller | None
+    database: AsyncConnection,
+    name: str,
+    number: str | None,
+    *,
+    viewer: Caller | None,
+    calling: bool = True,
 ) -> Servable:
-    """As ``servable``, for calling, over an asynchronous connection.
+    """As ``servable``, for calling unless said otherwise, over an asynchronous connection.
 
-    With a token for its wallet's own models, whatever is not one of them is answered with a 403
-    ``insufficient-scope``, known or not.
+    For calling with a token for its wallet's own models, whatever is not one of them is answered
+    with a 403 ``insufficient-scope``, known or not.
     """
+    own = calling and viewer is not None and viewer.owned_only
     try:
-        calling = viewer is not None and viewer.owned_only
-        cursor = await database.execute(*_statement(name, number, viewer, own=calling))
+        cursor = await database.execute(*_statement(name, number, viewer, own=own))
         found = _callable(await cursor.fetchone(), name, number, viewer)
     except Problem as problem:
-        if viewer is not None and viewer.owned_only and problem.status == 404:
+        if own and problem.status == 404:
             raise insufficient_scope("invoke", name) from None
         raise
     contract = _contracts.get(found.version_id)
@@ -262,11 +280,16 @@ def _servable(found: _Found, contract: Contract, viewer: Caller | None) -> Serva
         output_schema=contract.output_schema,
         tensors=contract.tensors,
         runtime=found.runtime,
+        streaming=contract.streaming,
         max_batch_size=contract.tensors.max_batch_size if contract.tensors else 0,
         deprecated_at=_utc(found.deprecated_at),
         sunset_at=_utc(found.sunset_at),
         successor_number=successor,
         state=found.state,
+        # A successor in another model is told to some only.
+        same_for_all=found.public
+        and not found.restricted
+        and found.successor_name in (None, found.name),
     )
 
 
@@ -284,6 +307,7 @@ def _keep(version_id: UUID, manifest: dict[str, Any]) -> Contract:
         input_schema=manifest["input_schema"],
         output_schema=manifest["output_schema"],
         tensors=Tensors.model_validate(tensors) if tensors else None,
+        streaming=bool(manifest.get("streaming", False)),
     )
     if len(_contracts) >= _CONTRACTS_KEPT:
         _contracts.clear()

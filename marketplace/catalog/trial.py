@@ -31,7 +31,10 @@ class TrialSession(Protocol):
     load_duration_ms: int
 
     def infer(self, document: Any, *, timeout_seconds: float) -> Any:
-        """The output document. Raises TrialFailure, or a 422 Problem for an unfit input."""
+        """The output document, of a streaming version the list of its pieces.
+
+        Raises TrialFailure, or a 422 Problem for an unfit input.
+        """
         ...
 
     def offers_privacy(self, runtime: str) -> bool:

@@ -7,42 +7,24 @@ from dataclasses import asdict
 from typing import Any, Final
 from uuid import UUID
 
-from django.conf import settings
-from django.http import HttpResponse
+from django.http.response import HttpResponseBase
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import serializers
-from rest_framework.negotiation import BaseContentNegotiation
-from rest_framework.renderers import BaseRenderer, JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from inframind.identity.api import bearer_of_request, caller_of, refuse_token_in_url, viewer_of
+from inframind.identity.api import caller_of, viewer_of
 from inframind.identity.authority import permitted
-from inframind.identity.queries import authenticate
-from inframind.lib.amounts import amount_document, parse_ifm
-from inframind.lib.ids import new_uuid7
+from inframind.lib.amounts import amount_document
 from inframind.lib.problem import Problem, Violation
-from marketplace.catalog.queries import get_version, servable
-from marketplace.gateway import body, loop, pipeline, queries, receipts, usage
+from marketplace.catalog.queries import get_version
+from marketplace.gateway import batch, queries, receipts, usage
+from marketplace.gateway.bridge import HandlerView
 
-# The pipeline keeps its own deadline; this only guards against its never coming back.
-GRACE_SECONDS: Final = 5.0
 # OpenAPI security requirements, which the annotations of extend_schema take for mere names.
 _BEARER_OR_NONE: Final[Any] = [{}, {"bearer": []}]
-
-
-class AnyAccept(BaseContentNegotiation):
-    """JSON comes out, whatever the client says it would like."""
-
-    def select_parser(self, request: Request, parsers: Any) -> Any:
-        return parsers[0] if parsers else None
-
-    def select_renderer(
-        self, request: Request, renderers: Any, format_suffix: str | None = None
-    ) -> tuple[BaseRenderer, str]:
-        return JSONRenderer(), "application/json"
 
 
 class FeesDocument(serializers.Serializer[Any]):
@@ -78,18 +60,8 @@ class UsageDocument(TallyDocument):
 
 
 @permitted(GET="model.see", POST="model.call")
-class InferenceView(APIView):
+class InferenceView(HandlerView):
     """`POST` a document to a model; `GET` tells how."""
-
-    content_negotiation_class = AnyAccept
-    # The pipeline authenticates: a view that held a database connection while it waits for the
-    # loop would starve the calls it waits for.
-    authentication_classes = []
-
-    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
-        """Whatever the method: a token in the address is refused."""
-        refuse_token_in_url(request.query_params)
-        super().initial(request, *args, **kwargs)
 
     @extend_schema(
         operation_id="inference_call",
@@ -98,53 +70,50 @@ class InferenceView(APIView):
         responses={200: OpenApiTypes.OBJECT},
         description="Runs the model: JSON document in, JSON document out, as its schemas say.",
     )
-    def post(self, request: Request, reference: str) -> HttpResponse:
-        bearer = bearer_of_request(request)
-        name, _, number = reference.partition("@")
-        budget = _budget(request.headers.get("Inframind-Budget"))
-        call_id = new_uuid7()
-        answer = loop.submit(
-            pipeline.call(
-                pipeline.CallRequest(
-                    call_id=call_id,
-                    name=name,
-                    number=number or None,
-                    body=_body(request),
-                    bearer=bearer,
-                    budget_base_units=budget,
-                    remote_address=request.META.get("REMOTE_ADDR", ""),
-                    deadline_seconds=settings.CALL_DEADLINE_SECONDS,
-                    idempotency_key=request.headers.get("Idempotency-Key"),
-                )
-            ),
-            settings.CALL_DEADLINE_SECONDS + GRACE_SECONDS,
-            call_id=call_id,
-        )
-        return HttpResponse(answer.document, status=answer.status, headers=answer.headers)
+    def post(self, request: Request, reference: str) -> HttpResponseBase:
+        return self.answered(request)
 
     @extend_schema(
         operation_id="inference_describe",
         auth=_BEARER_OR_NONE,
         responses={200: OpenApiTypes.OBJECT},
     )
-    def get(self, request: Request, reference: str) -> Response:
-        bearer = bearer_of_request(request)
-        caller = None
-        if bearer is not None:
-            caller = authenticate(bearer, request.META.get("REMOTE_ADDR", ""))
-        name, _, number = reference.partition("@")
-        found = servable(name, number or None, viewer=caller)
-        return Response(
-            {
-                "model": f"{found.name}@{found.number}",
-                "call": f"POST {settings.SITE_URL}/inference/v1/{reference}",
-                "content_type": "application/json",
-                "token_required": found.auth_required or found.fee_base_units > 0,
-                "price": amount_document(found.fee_base_units),
-                "input_schema": found.input_schema,
-                "output_schema": found.output_schema,
+    def get(self, request: Request, reference: str) -> HttpResponseBase:
+        return self.answered(request)
+
+
+class BatchResultDocument(serializers.Serializer[Any]):
+    status = serializers.IntegerField()
+    output = serializers.JSONField(required=False, help_text="Where status is 200.")
+    problem = serializers.DictField(required=False, help_text="RFC 9457; where it is not.")
+    receipt = serializers.UUIDField(allow_null=True)
+    fee = serializers.CharField(help_text='Like "0.25 IFM".')
+    node = serializers.CharField(allow_null=True)
+    replayed = serializers.BooleanField(required=False)
+
+
+class BatchDocument(serializers.Serializer[Any]):
+    model = serializers.CharField()
+    served = serializers.IntegerField()
+    fee = FeesDocument(help_text="Of all inputs together.")
+    results = BatchResultDocument(many=True)
+
+
+@permitted(POST="model.call")
+class BatchView(HandlerView):
+    @extend_schema(
+        operation_id="inference_batch",
+        auth=_BEARER_OR_NONE,
+        request={
+            "application/json": {
+                "type": "array", "items": {}, "minItems": 1, "maxItems": batch.MAX_INPUTS,
             }
-        )
+        },
+        responses=BatchDocument,
+    )  # fmt: skip
+    def post(self, request: Request, reference: str) -> HttpResponseBase:
+        """Runs the model on each document of an array, each a call of its own."""
+        return self.answered(request)
 
 
 @permitted(GET="model.see")
@@ -221,35 +190,3 @@ def _tally(tally: usage.Tally) -> dict[str, Any]:
         "served": tally.served,
         "fees": amount_document(tally.fees_base_units),
     }
-
-
-def _budget(text: str | None) -> int | None:
-    if text is None:
-        return None
-    try:
-        return parse_ifm(text)
-    except ValueError as error:
-        raise Problem(
-            "invalid-budget",
-            f"Inframind-Budget cannot be read: {error}",
-            status=422,
-            violations=(Violation("", "The header Inframind-Budget is not an amount."),),
-            remedy='Write it like "2.5 IFM".',
-        ) from None
-
-
-def _body(request: Request) -> bytes:
-    kind = (request.content_type or "").partition(";")[0].strip().lower()
-    if re.fullmatch(r"application/(?:[\w.-]+\+)?json", kind) is None:
-        raise Problem(
-            "unsupported-media-type",
-            f"The body is {kind or 'of no type'}, and application/json is read here.",
-            status=415,
-            remedy="Send the document with the header Content-Type: application/json.",
-        )
-    limit = settings.CALL_BODY_MAX_BYTES
-    declared = str(request.META.get("CONTENT_LENGTH") or "0")
-    if declared.isdigit() and int(declared) > limit:
-        raise body.too_large(limit)
-    # One byte more than allowed tells a body that is too large from one that just fits.
-    return bytes(request._request.read(limit + 1))

@@ -30,7 +30,9 @@ def read(body: bytes, *, max_bytes: int) -> Any:
     # Brackets and colons bound depth and keys from above: most bodies need no walk.
     if body.count(b"[") + body.count(b"{") > MAX_DEPTH:
         _check_depth(document)
-    if body.count(b'"') and _keys(document) < body.count(b":"):
+    colons = body.count(b":")
+    flat = type(document) is dict and len(document) == colons
+    if not flat and _keys(document) < colons:
         _check_keys(body)
     return document
 

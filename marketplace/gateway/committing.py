@@ -11,6 +11,7 @@ import enum
 import time
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 from uuid import UUID
@@ -23,17 +24,17 @@ from psycopg_pool import PoolTimeout
 
 from billing.epochs.services import open_epoch_on
 from inframind.identity import meters
+from inframind.lib import receipts
 from inframind.lib.ids import new_uuid7
-from marketplace.gateway import keyed
-from marketplace.gateway.batches import INSERT, Row, sealed
+from marketplace.gateway import binary, keyed, lane
+from marketplace.gateway.batches import Row, microseconds, parameters_of, sealed, write_on
+from marketplace.gateway.lane import LOCK_SECONDS
 from marketplace.mesh.asyncdb import connection
 
 log = structlog.get_logger(__name__)
 
 # So long a batch is tried again while the database does not answer.
 RETRY_SECONDS: Final = 10.0
-# Whoever holds a row that one call needs keeps the others of its batch up no longer than this.
-LOCK_SECONDS: Final = 2
 ALONE_AT_ONCE: Final = 3
 _PAUSE_SECONDS: Final = 0.02
 _PAUSE_MAX_SECONDS: Final = 0.5
@@ -49,6 +50,7 @@ _LOST: Final = (
     django.db.InterfaceError,
 )
 _PROBLEM_CODE: Final = "not-recorded"
+_UNFIT: Final = (ValueError, TypeError, OverflowError)
 
 
 class Fate(enum.Enum):
@@ -61,7 +63,7 @@ class Fate(enum.Enum):
     UNKNOWN = enum.auto()  # the database stopped answering while it was committed
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@dataclass(eq=False, slots=True)
 class Entry:
     """A call with what hangs on its row: the lease it is charged to, the meters it is held
     against, the idempotency key it has."""
@@ -71,6 +73,13 @@ class Entry:
     meters: tuple[UUID, ...] = ()
     claim: keyed.Claim | None = None
     answer: bytes | None = field(default=None, repr=False)  # sealed, of a served call with a key
+    head: bytes | None = field(default=None, repr=False)  # its receipt's, once it was prepared
+
+    def prepare(self) -> None:
+        """Does what needs no batch, so that it is done while another batch is under way."""
+        # What no receipt can be made of is found again with its batch, and refused alone there.
+        with suppress(*_UNFIT):
+            self.head = receipts.head_of(self.row)
 
     @property
     def served(self) -> bool:
@@ -85,7 +94,7 @@ class _Gone(Exception):
         self.calls = calls
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class _Batch:
     entries: Sequence[Entry]
     id: UUID = field(default_factory=new_uuid7)
@@ -93,6 +102,8 @@ class _Batch:
     sent: bool = False  # a commit of it may have arrived
 
     def written(self) -> list[Fate]:
+        if not self.refused:
+            return [Fate.WRITTEN] * len(self.entries)
         return [self.refused.get(each.row.call_id, Fate.WRITTEN) for each in self.entries]
 
     def lost(self) -> list[Fate]:
@@ -120,7 +131,7 @@ async def commit(entries: Sequence[Entry]) -> list[Fate]:
         except _Gone as gone:
             batch.refused |= gone.calls
             continue
-        except (ValueError, TypeError, OverflowError) as error:
+        except _UNFIT as error:
             # No receipt can be made of one of the rows.
             return await _apart(batch, error)
         except psycopg.Error as error:
@@ -146,6 +157,55 @@ async def commit(entries: Sequence[Entry]) -> list[Fate]:
 
 
 async def _write(batch: _Batch) -> None:
+    here = lane.here()
+    fees = _fees(batch.entries)
+    if _is_plain(batch, fees) and not here.busy and here.guess() is not None:
+        sent_before = batch.sent
+        try:
+            await _write_in_one_go(batch, here, fees)
+            return
+        except lane.Refused:
+            batch.sent = sent_before
+    await _write_in_steps(batch, here)
+
+
+def _is_plain(batch: _Batch, fees: Mapping[UUID, int]) -> bool:
+    """Whether nothing but leases hangs on the calls, and nothing is known against any of them."""
+    return not (
+        batch.refused
+        or any(each.meters or each.claim is not None for each in batch.entries)
+        or _without_lease(batch.entries, fees.keys())
+    )
+
+
+async def _write_in_one_go(batch: _Batch, here: lane.Lane, fees: Mapping[UUID, int]) -> None:
+    """Has it written by one statement, for what is guessed to hold. Raises ``lane.Refused``."""
+    await here.open()
+    guess = here.guess()
+    if guess is None:
+        raise lane.Refused
+    rows = [each.row for each in batch.entries]
+    heads = [each.head for each in batch.entries if each.head is not None]
+    made = sealed(
+        batch.id,
+        rows,
+        epoch=guess.epoch,
+        parameters_version=guess.parameters_version,
+        time_us=guess.time_us,
+        heads=heads if len(heads) == len(rows) else None,
+    )
+    leases = sorted(fees)
+    parameters = [
+        binary.uuids(leases),
+        binary.numerics([fees[each] for each in leases]),
+        *parameters_of(made, rows),
+    ]
+    # From here on its commit is on the way, whatever comes back.
+    batch.sent = True
+    await here.record(parameters)
+
+
+async def _write_in_steps(batch: _Batch, here: lane.Lane) -> None:
     # A pipeline's transaction context waits for its own BEGIN and COMMIT; these two go with their
     # neighbours, and the pool rolls back what is not committed when it takes the connection back.
     async with connection() as database, database.pipeline():
@@ -155,6 +215,8 @@ async def _write(batch: _Batch) -> None:
         epoch, parameters_version, at, took = await open_epoch_on(
             database, sorted(fees.items()), lock_seconds=LOCK_SECONDS
         )
+        time_us = microseconds(at)
+        here.learn(epoch, parameters_version, time_us)
         no_lease = _without_lease(live, took)
         no_place = await meters.settle_on(
             database,
@@ -186,12 +248,12 @@ async def _write(batch: _Batch) -> None:
             each.row.refused(_PROBLEM_CODE) if each.row.call_id in batch.refused else each.row
             for each in batch.entries
         ]
-        parameters = sealed(
-            batch.id, rows, epoch=epoch, parameters_version=parameters_version, at=at
+        made = sealed(
+            batch.id, rows, epoch=epoch, parameters_version=parameters_version, time_us=time_us
         )
         # From here on its commit is on the way, whatever comes back.
         batch.sent = True
-        await database.execute(INSERT, parameters, prepare=True)
+        await write_on(database, made, rows)
         await database.execute("COMMIT", prepare=True)
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from dataclasses import dataclass, field
 from typing import Any, Final
 from uuid import UUID
+
+from django.conf import settings
 
 from inframind.identity.caller import Caller
 from marketplace.catalog.queries import Servable
@@ -13,15 +16,17 @@ from marketplace.catalog.tensorspec import TensorSpec
 from marketplace.gateway import limits
 from marketplace.gateway.keyed import Claim, StoredAnswer
 from marketplace.gateway.models import Call
+from marketplace.gateway.oip import Wish
 from marketplace.gateway.purses import Funds
 from marketplace.gateway.resources import Resources
+from marketplace.mesh.client import Incoming, Outgoing
 from marketplace.mesh.routing import Route
-from marketplace.mesh.tensors import DocumentSpec, Tensor, document_specs
+from marketplace.mesh.tensors import DocumentSpec, document_specs
 
 Outcome: Final = Call.Outcome
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class CallRequest:
     """A call as a front hands it over.
 
@@ -39,6 +44,14 @@ class CallRequest:
     bearer: str | None = field(default=None, repr=False)
     caller: Caller | None = None
     idempotency_key: str | None = field(default=None, repr=False)  # as it came, unchecked
+    streamed: bool = False  # its caller takes an answer in pieces
+    tensors: bool = False  # the Open Inference Protocol's contract, not the JSON documents'
+    header_length: str | None = None  # of its JSON header, as it came, unchecked
+
+    @property
+    def asked(self) -> str:
+        """What the body was for: no two contracts have it in common."""
+        return f"v2 {self.header_length} {self.reference}" if self.tensors else self.reference
 
     @property
     def reference(self) -> str:
@@ -46,19 +59,27 @@ class CallRequest:
         return f"{self.name}@{self.number}" if self.number else self.name
 
 
-@dataclass
+@dataclass(init=False, eq=False)
 class Context:
-    """What is known of one call so far."""
+    """What is known of one call so far.
+
+    Of its fields a call sets some: the others stay the class's defaults.
+    """
 
     request: CallRequest
     resources: Resources
-    started: float = field(default_factory=time.perf_counter)
+    started: float  # of the performance counter
+    missed: list[UUID]  # nodes that did not answer it
+    answer_headers: dict[str, str]  # beside what is told of the call
     caller: Caller | None = None
-    allowance: limits.Allowance | None = None
+    rules: limits.Rules | None = None  # what the call is counted by, once the caller is known
+    subjects: tuple[str, ...] = ()
+    counting: asyncio.Future[limits.Allowance] | None = None
+    allowance: limits.Allowance | None = None  # what came of that, once it was asked for
     servable: Servable | None = None
     document: Any = None
-    tensors: list[Tensor] = field(default_factory=list)
-    answer_tensors: list[Tensor] = field(default_factory=list)
+    outgoing: Outgoing | None = None
+    incoming: Incoming | None = None
     output: bytes = b""
     input_digest: str = ""
     output_digest: str = ""
@@ -72,6 +93,15 @@ class Context:
     funds: Funds | None = None
     claim: Claim | None = None
     replayed: StoredAnswer | None = None  # ends the call: it was served before
+    wish: Wish | None = None  # with tensors: what was asked of the answer
+    digesting: asyncio.Future[str] | None = None  # the input's digest, while others work
+
+    def __init__(self, request: CallRequest, resources: Resources) -> None:
+        self.request = request
+        self.resources = resources
+        self.started = time.perf_counter()
+        self.missed = []
+        self.answer_headers = {}
 
     @property
     def version(self) -> Servable:
@@ -89,6 +119,13 @@ class Context:
     def remaining(self) -> float:
         """Seconds until the deadline, never below a hundredth."""
         return max(0.01, self.request.deadline_seconds - self.elapsed)
+
+    @property
+    def lasts_seconds(self) -> float:
+        """How long it may take until its last piece; only after ``resolve``."""
+        if self.version.streaming:
+            return float(settings.STREAM_DEADLINE_SECONDS)
+        return self.request.deadline_seconds
 
     @property
     def viewer(self) -> str | None:

@@ -7,12 +7,13 @@ from typing import Any, Final
 import orjson
 from django.conf import settings
 
-from inframind.lib import canonical
 from inframind.lib.problem import Problem, Violation
 from marketplace.catalog.schemas import validator_for
-from marketplace.gateway import body
+from marketplace.gateway import body, oipcontract
 from marketplace.gateway.context import Context, Outcome
+from marketplace.gateway.digests import digest_of_parsed
 from marketplace.mesh.asyncdb import in_thread
+from marketplace.mesh.client import ModelFailed, outgoing_of, tensors_of
 from marketplace.mesh.tensors import BadOutput, decode, encode
 
 # Bodies above this are handled beside the loop, so that they hold up nobody else's call.
@@ -21,6 +22,9 @@ HEAVY_BYTES: Final = 256 << 10
 
 async def read_input(call: Context) -> None:
     """Reads the body and holds it against the input schema. 413, 422."""
+    if call.request.tensors:
+        await oipcontract.read_input(call)
+        return
     call.outcome = Outcome.INVALID_INPUT
     await _maybe_aside(len(call.request.body), _read_input, call)
     call.admitted_seconds = call.elapsed
@@ -28,8 +32,11 @@ async def read_input(call: Context) -> None:
 
 async def check_output(call: Context) -> None:
     """Makes the document and holds it against the output schema. 502."""
+    if call.request.tensors:
+        await oipcontract.check_output(call)
+        return
     call.outcome = Outcome.INVALID_OUTPUT
-    size = sum(tensor.data.nbytes for tensor in call.answer_tensors)
+    size = len(call.incoming.content) if call.incoming else 0
     await _maybe_aside(size, _check_output, call)
     call.outcome = Outcome.SERVED
 
@@ -55,7 +62,7 @@ def _read_input(call: Context) -> None:
             remedy="Correct what the violations point to and send the call again.",
         )
     try:
-        call.input_digest = canonical.digest(document)
+        call.input_digest = digest_of_parsed(document)
     except ValueError as error:
         raise Problem(
             "invalid-input",
@@ -64,15 +71,19 @@ def _read_input(call: Context) -> None:
             violations=(Violation("", str(error)),),
             remedy="Send such numbers as text.",
         ) from None
-    call.tensors = encode(document, call.inputs, max_batch_size=version.max_batch_size)
+    tensors = encode(document, call.inputs, max_batch_size=version.max_batch_size)
+    call.outgoing = outgoing_of(tensors, timeout_us=int(call.remaining * 1_000_000))
 
 
 def _check_output(call: Context) -> None:
     version = call.version
+    if call.incoming is None:
+        raise RuntimeError("No node has answered yet.")
     try:
-        document = decode(call.answer_tensors, call.outputs, max_batch_size=version.max_batch_size)
-        call.output_digest = canonical.digest(document)
-    except (BadOutput, ValueError, TypeError) as error:
+        tensors = tensors_of(call.incoming)
+        document = decode(tensors, call.outputs, max_batch_size=version.max_batch_size)
+        call.output_digest = digest_of_parsed(document)
+    except (BadOutput, ModelFailed, ValueError, TypeError) as error:
         raise _invalid_output(str(error), ()) from None
     validator = validator_for(f"{version.cid}/output", version.output_schema)
     violations = validator.violations(document)

@@ -1,4 +1,5 @@
-"""One long-lived event loop per process, in a thread of its own: where every call runs."""
+"""One long-lived event loop per process, where every call runs: the server's own where it serves
+calls itself, else one in a thread of its own."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ Result = TypeVar("Result")
 _STOP_SECONDS: Final = 20.0
 
 _lock = threading.Lock()
-_running: tuple[asyncio.AbstractEventLoop, threading.Thread] | None = None
+# The loop, and the thread that was made for it: none for a loop that was adopted.
+_running: tuple[asyncio.AbstractEventLoop, threading.Thread | None] | None = None
 
 
 def submit(
@@ -57,14 +59,40 @@ def _give_back_connections() -> None:
             connection.close()
 
 
-def stop() -> None:
-    """Ends the loop with everything opened on it. A later ``submit`` starts another."""
+def adopt() -> None:
+    """Makes the running loop the one where calls run.
+
+    Raises ``RuntimeError`` where there is one.
+    """
     global _running
     with _lock:
-        running, _running = _running, None
-    if running is None:
-        return
-    loop, thread = running
+        if _running is not None:
+            raise RuntimeError("This process has a loop for calls already.")
+        _running = (asyncio.get_running_loop(), None)
+
+
+async def release() -> None:
+    """Closes what was opened on the adopted loop, which runs on; leases go back."""
+    global _running
+    with _lock:
+        if _running is None or _running[0] is not asyncio.get_running_loop():
+            return
+        _running = None
+    await resources.aclose()
+    await asyncio.to_thread(asyncdb.close_threads)
+
+
+def stop() -> None:
+    """Ends the loop with everything opened on it. A later ``submit`` starts another.
+
+    An adopted loop is its server's to end, by ``release``.
+    """
+    global _running
+    with _lock:
+        loop, thread = _running or (None, None)
+        if loop is None or thread is None:
+            return
+        _running = None
     asyncio.run_coroutine_threadsafe(resources.aclose(), loop).result(_STOP_SECONDS)
     loop.call_soon_threadsafe(loop.stop)
     thread.join(_STOP_SECONDS)
@@ -74,12 +102,16 @@ def stop() -> None:
 def _loop() -> asyncio.AbstractEventLoop:
     global _running
     with _lock:
-        if _running is None or not _running[1].is_alive():
+        if _running is None or not _alive(_running[1]):
             loop = uvloop.new_event_loop()
             thread = threading.Thread(target=_run, args=(loop,), name="gateway-loop", daemon=True)
             thread.start()
             _running = (loop, thread)
         return _running[0]
+
+
+def _alive(thread: threading.Thread | None) -> bool:
+    return thread is None or thread.is_alive()
 
 
 def _run(loop: asyncio.AbstractEventLoop) -> None:

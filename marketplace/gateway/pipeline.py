@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from email.utils import format_datetime
 from typing import Final
@@ -26,6 +26,7 @@ from marketplace.gateway import (
     resources,
 )
 from marketplace.gateway.context import CallRequest, Context, Outcome
+from marketplace.gateway.metrics import CALLS
 from marketplace.mesh.asyncdb import connection, in_thread
 
 __all__ = ["STAGES", "CallAnswer", "CallRequest", "call"]
@@ -35,22 +36,29 @@ log = structlog.get_logger(__name__)
 # Of the call that is answered now, not of the one that was served.
 _OF_THE_MOMENT: Final = frozenset({"RateLimit", "RateLimit-Policy"})
 
+_FREE: Final = format_ifm(0)
+
 Stage = Callable[[Context], Awaitable[None]]
-STAGES: Final[tuple[Stage, ...]] = (
+# What stands before every call, whatever is called and however it is answered.
+ADMISSION: Final[tuple[Stage, ...]] = (
     admission.authenticate,
     admission.limit,
     admission.resolve,
+    admission.count,
     admission.replay,
     admission.budget,
+    inference.shed,
     admission.hold,
     admission.fund,
+)
+MODEL: Final[tuple[Stage, ...]] = (
     contract.read_input,
     inference.infer,
-    contract.check_output,
 )
+STAGES: Final = ADMISSION + MODEL
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True, eq=False)
 class CallAnswer:
     """What goes back: the output document, or a problem document from status 400 up."""
 
@@ -62,17 +70,31 @@ class CallAnswer:
 async def call(request: CallRequest) -> CallAnswer:
     """Runs the stages and writes the call's row; never raises for what a caller can cause."""
     context = Context(request, await resources.here())
-    problem: Problem | None = None
     try:
-        problem = await _run(context)
-        if context.replayed is not None:
-            return _again(context, context.replayed)
+        problem, recorded = await conclude(context, await run(context, STAGES))
+    finally:
+        # Of a call that was cut off; one that was concluded has nothing left.
+        settle(context, None)
+    return answer(context, problem, recorded=recorded)
+
+
+async def conclude(context: Context, problem: Problem | None) -> tuple[Problem | None, bool]:
+    """Writes the call's row, and spends or gives back what was set aside for it.
+
+    Returns the problem that the call ends with, and whether it has a row.
+    """
+    try:
+        over_the_limit = await admission.over_the_limit(context)
+        if over_the_limit is not None:
+            # Answered as a guess is, whatever was called: no row, no receipt, nothing spent.
+            problem, context.servable, context.outcome = over_the_limit, None, Outcome.REFUSED
         # A call without a version is a stranger's guess: there is nothing to hold a row against.
         recorded = False
-        if context.servable is not None:
+        if context.servable is not None and context.replayed is None:
             context.latency_us = round(context.elapsed * 1_000_000)
             try:
-                await recording.record(context, problem, await _sealed(context, problem))
+                sealed = None if context.claim is None else await _sealed(context)
+                await recording.record(context, problem, sealed)
                 recorded = True
             except recorder.FundsGone as refused:
                 # Its row is there, and says that it was refused.
@@ -86,24 +108,34 @@ async def call(request: CallRequest) -> CallAnswer:
             except (psycopg.OperationalError, PoolTimeout):
                 problem = recorder.no_database()
                 await _free_key(context, problem)
+        if recorded:
+            CALLS.ended(context.outcome, context.latency_us)
+        return problem, recorded
     finally:
-        _settle(context, problem)
-    headers = _headers(context, recorded=recorded)
+        settle(context, problem)
+
+
+def answer(context: Context, problem: Problem | None, *, recorded: bool) -> CallAnswer:
+    """What goes back for a call that has been concluded."""
+    if problem is None and context.replayed is not None:
+        return _again(context, context.replayed)
+    headers = answer_headers(context, recorded=recorded)
     if problem is None:
         return CallAnswer(200, context.output, headers)
+    call_id = context.request.call_id
     if problem.charged is None:
-        headers["Inframind-Receipt"] = str(request.call_id)
-    document = problem.as_document(instance=f"urn:uuid:{request.call_id}")
+        headers["Inframind-Receipt"] = str(call_id)
     return CallAnswer(
         problem.status,
-        orjson.dumps(document),
+        orjson.dumps(problem.as_document(instance=f"urn:uuid:{call_id}")),
         {**headers, **problem.headers, "Content-Type": "application/problem+json"},
     )
 
 
-async def _run(context: Context) -> Problem | None:
+async def run(context: Context, stages: Sequence[Stage]) -> Problem | None:
+    """Runs the stages until one ends the call; returns the problem that did."""
     try:
-        for stage in STAGES:
+        for stage in stages:
             await stage(context)
             if context.replayed is not None:
                 break
@@ -115,17 +147,22 @@ async def _run(context: Context) -> Problem | None:
         return recorder.no_database()
     except Exception:
         log.exception("call broke", call=str(context.request.call_id))
-        return Problem(
-            "internal-error",
-            "Something failed on our side; it is in our log under the call's id.",
-            status=500,
-            remedy="Try again; if it stays, tell us the id.",
-            retry_safe=True,
-        )
+        return broken()
     return None
 
 
-def _settle(context: Context, problem: Problem | None) -> None:
+def broken() -> Problem:
+    """The 500 of a call that met a fault of ours."""
+    return Problem(
+        "internal-error",
+        "Something failed on our side; it is in our log under the call's id.",
+        status=500,
+        remedy="Try again; if it stays, tell us the id.",
+        retry_safe=True,
+    )
+
+
+def settle(context: Context, problem: Problem | None) -> None:
     """What was set aside for the call is spent, or another's again."""
     if context.funds is None:
         return
@@ -135,13 +172,13 @@ def _settle(context: Context, problem: Problem | None) -> None:
         context.funds.keep()
 
 
-async def _sealed(context: Context, problem: Problem | None) -> bytes | None:
+async def _sealed(context: Context) -> bytes | None:
     """The answer as it is kept under the call's idempotency key, where there is one to keep."""
-    if context.claim is None or problem is not None:
+    if context.claim is None or context.outcome is not Outcome.SERVED:
         return None
     headers = {
         name: value
-        for name, value in _headers(context, recorded=True).items()
+        for name, value in answer_headers(context, recorded=True).items()
         if name not in _OF_THE_MOMENT
     }
     if len(context.output) > contract.HEAVY_BYTES:
@@ -167,30 +204,32 @@ def _again(context: Context, stored: keyed.StoredAnswer) -> CallAnswer:
     return CallAnswer(200, stored.document, headers)
 
 
-def _headers(context: Context, *, recorded: bool) -> dict[str, str]:
+def answer_headers(context: Context, *, recorded: bool) -> dict[str, str]:
+    """What the headers of the call's answer say of it."""
     headers = {"Content-Type": "application/json"}
+    if context.answer_headers:
+        headers |= context.answer_headers
     if context.allowance is not None:
         headers |= context.allowance.headers()
     version = context.servable
     if version is None:
         return headers
-    headers["Inframind-Model"] = f"{version.name}@{version.number}"
+    headers["Inframind-Model"] = version.reference
     if recorded:
         headers["Inframind-Receipt"] = str(context.request.call_id)
         served = context.outcome is Outcome.SERVED
-        headers["Inframind-Fee"] = format_ifm(version.fee_base_units if served else 0)
+        headers["Inframind-Fee"] = version.fee_text if served else _FREE
     if context.route is not None:
         headers["Inframind-Node"] = context.route.node_name
-    headers["Server-Timing"] = ", ".join(
-        f"{name};dur={seconds * 1000:.2f}"
-        for name, seconds in (
-            ("admit", context.admitted_seconds),
-            ("node", context.node_seconds),
-            # The row's figure where there is a row: one call has one latency.
-            ("total", context.latency_us / 1_000_000 if recorded else context.elapsed),
-        )
+    # The row's figure where there is a row: one call has one latency.
+    total_ms = context.latency_us / 1000 if recorded else context.elapsed * 1000
+    headers["Server-Timing"] = (
+        f"admit;dur={context.admitted_seconds * 1000:.2f}, "
+        f"node;dur={context.node_seconds * 1000:.2f}, total;dur={total_ms:.2f}"
     )
-    return headers | _lifecycle_headers(version)
+    if version.deprecated_at or version.sunset_at or version.successor_number:
+        headers |= _lifecycle_headers(version)
+    return headers
 
 
 def _lifecycle_headers(version: Servable) -> dict[str, str]:

@@ -36,10 +36,15 @@ PATIENCE_SECONDS: Final = 1.5
 # A lease lives this much longer than one call may take, so that it serves more than one.
 SPARE_SECONDS: Final = 30.0
 _LOOK_AGAIN_SECONDS: Final = 0.1
+# A lease that is spent sooner is followed by one of twice as many calls, and one that lasts much
+# longer by half as many: under load the books are asked about once a second, and not per call.
+SPENT_SOON_SECONDS: Final = 1.0
+SPENT_SLOWLY_SECONDS: Final = 4.0
+LEASE_CALLS_MAX: Final = 4096
 _PROCESS: Final = f"{socket.gethostname()[:30]}:{os.getpid()}:{secrets.token_hex(3)}"
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class _Held:
     """A lease in this process's hands. ``until`` is of the monotonic clock, and early."""
 
@@ -49,7 +54,7 @@ class _Held:
     calls: int = 0  # under way on it
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Funds:
     """What one call may cost, taken from its wallet's purse. ``give_back`` or ``keep`` ends it."""
 
@@ -81,7 +86,7 @@ class Funds:
             self._ended = True
             self._held.left_base_units += back_base_units
             self._held.calls -= 1
-            self._purse.ended(changed=True)
+            self._purse.ended()
 
 
 @dataclass(eq=False)
@@ -90,12 +95,16 @@ class Purse:
 
     wallet: str
     _held: list[_Held] = field(default_factory=list)
+    _under_way: int = 0  # calls with funds of these leases that have not ended
     _waiting: int = 0
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
     _asked_at: float = 0.0
+    _lease_calls: int = 0  # what the last lease was asked for; 0: it was not given so much
+    _leased_at: float = 0.0
     _refusal: leases.OutOfFunds | None = None  # what the books said when they were last asked
-    _idle: asyncio.TimerHandle | None = None
+    _idle_since: float = 0.0  # by the loop's clock, while nothing is under way
+    _idle: asyncio.TimerHandle | None = None  # one at a time, however many calls come and go
     _ending: asyncio.Task[None] | None = None
 
     async def take(self, fee_base_units: int, call_seconds: float) -> Funds:
@@ -103,18 +112,29 @@ class Purse:
 
         Raises a 402 ``Problem`` where the funds are not there, ``psycopg.OperationalError``.
         """
+        found = self.spend(fee_base_units, call_seconds)
+        if found is not None:
+            return found
         came = time.monotonic()
         self._waiting += 1
         try:
-            found = self._spend(fee_base_units, call_seconds)
-            if found is None:
-                # One call at a time asks the books; what it leaves is for those behind it.
-                async with self._lock:
-                    found = await self._spend_or_lease(fee_base_units, call_seconds, came)
+            # One call at a time asks the books; what it leaves is for those behind it.
+            async with self._lock:
+                return await self._spend_or_lease(fee_base_units, call_seconds, came)
         finally:
             self._waiting -= 1
-            self.ended()
-        return found
+            self._watch()
+
+    def spend(self, fee_base_units: int, call_seconds: float) -> Funds | None:
+        """As ``take`` from what is leased already; None where that is not enough."""
+        needed_until = time.monotonic() + call_seconds
+        for held in self._held:
+            if held.left_base_units >= fee_base_units and held.until >= needed_until:
+                held.left_base_units -= fee_base_units
+                held.calls += 1
+                self._under_way += 1
+                return Funds(fee_base_units, self, held)
+        return None
 
     @property
     def unused(self) -> bool:
@@ -125,40 +145,37 @@ class Purse:
         """Takes no more of a lease that the books do not have."""
         self._held = [held for held in self._held if held is not gone]
 
-    def ended(self, *, changed: bool = False) -> None:
-        """Something ended: where funds ``changed`` those who wait look again, and an idle purse is
-        emptied after a while."""
-        if changed:
-            self._changed.set()
-        if self._idle is not None:
-            self._idle.cancel()
-            self._idle = None
-        if self._held and not self._busy():
-            self._idle = asyncio.get_running_loop().call_later(IDLE_SECONDS, self._begin_emptying)
+    def ended(self) -> None:
+        """A call ended: those who wait look again, and an idle purse is emptied after a while."""
+        self._under_way -= 1
+        self._changed.set()
+        if not self._under_way:
+            self._watch()
+
+    def _watch(self) -> None:
+        """Begins to count how long nothing has been under way."""
+        if self._busy():
+            return
+        loop = asyncio.get_running_loop()
+        self._idle_since = loop.time()
+        if self._idle is None and self._held:
+            self._idle = loop.call_later(IDLE_SECONDS, self._look_idle)
 
     async def empty(self) -> None:
         """Gives every lease back, also those that calls are under way on: they cannot be charged
         any more."""
         if self._idle is not None:
             self._idle.cancel()
+            self._idle = None
         async with self._lock:
             await self._end(list(self._held))
 
     def _busy(self) -> bool:
-        return self._waiting > 0 or any(held.calls for held in self._held)
-
-    def _spend(self, fee_base_units: int, call_seconds: float) -> Funds | None:
-        needed_until = time.monotonic() + call_seconds
-        for held in self._held:
-            if held.left_base_units >= fee_base_units and held.until >= needed_until:
-                held.left_base_units -= fee_base_units
-                held.calls += 1
-                return Funds(fee_base_units, self, held)
-        return None
+        return self._waiting > 0 or self._under_way > 0
 
     async def _spend_or_lease(self, fee_base_units: int, call_seconds: float, came: float) -> Funds:
         while True:
-            found = self._spend(fee_base_units, call_seconds)
+            found = self.spend(fee_base_units, call_seconds)
             if found is not None:
                 return found
             refusal = self._refusal_of(fee_base_units, came)
@@ -206,26 +223,49 @@ class Purse:
         await self._end([held for held in self._held if not held.calls])
         ttl_seconds = call_seconds + SPARE_SECONDS
         asked_at = time.monotonic()
+        calls = self._calls_to_lease(asked_at)
+        self._lease_calls = 0
         async with connection() as database:
             lease = await leases.take_on(
                 database,
                 wallet=self.wallet,
                 process=_PROCESS,
                 fee_base_units=fee_base_units,
-                calls=settings.LEASE_CALLS,
+                calls=calls,
                 waiting=max(1, self._waiting),
                 ttl_seconds=ttl_seconds,
             )
         self._held.append(_Held(lease.id, lease.amount_base_units, asked_at + lease.ttl_seconds))
+        self._leased_at = asked_at
+        if lease.amount_base_units == calls * fee_base_units:
+            self._lease_calls = calls
 
-    def _begin_emptying(self) -> None:
+    def _calls_to_lease(self, now: float) -> int:
+        at_least: int = settings.LEASE_CALLS
+        if not self._lease_calls:
+            return at_least
+        lasted_seconds, calls = now - self._leased_at, self._lease_calls
+        if lasted_seconds < SPENT_SOON_SECONDS:
+            calls = min(2 * calls, LEASE_CALLS_MAX)
+        elif lasted_seconds > SPENT_SLOWLY_SECONDS:
+            calls //= 2
+        return max(at_least, calls)
+
+    def _look_idle(self) -> None:
         self._idle = None
-        if not self._busy() and not self._lock.locked():
-            self._ending = asyncio.get_running_loop().create_task(self._empty_idle())
+        if self._busy() or not self._held:
+            return
+        loop = asyncio.get_running_loop()
+        idle_at = self._idle_since + IDLE_SECONDS
+        if loop.time() < idle_at:
+            self._idle = loop.call_at(idle_at, self._look_idle)
+        elif not self._lock.locked():
+            self._ending = loop.create_task(self._empty_idle())
 
     async def _empty_idle(self) -> None:
         async with self._lock:
             if not self._busy():
+                self._lease_calls = 0
                 await self._end(list(self._held))
 
     async def _end(self, ending: list[_Held]) -> None:
@@ -249,7 +289,11 @@ class Purses:
     async def take(self, wallet: str, fee_base_units: int, call_seconds: float) -> Funds:
         """As ``Purse.take``, from the wallet's purse."""
         purse = self._by_wallet.get(wallet)
-        if purse is None:
+        if purse is not None:
+            found = purse.spend(fee_base_units, call_seconds)
+            if found is not None:
+                return found
+        else:
             if len(self._by_wallet) >= 1000:
                 self._by_wallet = {
                     key: each for key, each in self._by_wallet.items() if not each.unused

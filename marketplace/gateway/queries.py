@@ -9,7 +9,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from django.db import connection
-from django.db.models import Aggregate, Case, Count, FloatField, Q, QuerySet, When
+from django.db.models import Aggregate, Case, Count, FloatField, Max, Q, QuerySet, Sum, When
 from django.db.models.functions import TruncHour
 
 from billing.epochs.models import Epoch
@@ -148,6 +148,36 @@ def figures_for(names: Sequence[str]) -> dict[str, Figures]:
             hourly=tuple(hourly[name]),
         )
     return found
+
+
+@dataclass(frozen=True)
+class Tally:
+    """A version's calls over some time. ``failed`` leaves out callers' own mistakes."""
+
+    served: int
+    failed: int
+    served_us: int  # all latencies together
+    failed_us: int
+    node_us: int  # of the served ones, what the nodes took
+    last_ms: int  # when the last one was served, since 1970; 0: none was
+
+
+def tally_of_version(version_id: UUID, seconds: int) -> Tally:
+    """Counts and times of the version's calls, so many seconds back."""
+    calls = Call.objects.filter(
+        version=version_id, created_at__gte=_now() - timedelta(seconds=seconds)
+    )
+    found = calls.aggregate(
+        served=Count("pk", filter=_SERVED),
+        failed=Count("pk", filter=_COUNTED & ~_SERVED),
+        served_us=Sum("latency_us", filter=_SERVED, default=0),
+        failed_us=Sum("latency_us", filter=_COUNTED & ~_SERVED, default=0),
+        node_us=Sum("node_latency_us", filter=_SERVED, default=0),
+        last=Max("created_at", filter=_SERVED),
+    )
+    last = found.pop("last")
+    whole = {name: int(value) for name, value in found.items()}
+    return Tally(**whole, last_ms=int(last.timestamp() * 1000) if last else 0)
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ import structlog
 from inframind.lib.problem import Problem
 from marketplace.gateway import committing
 from marketplace.gateway.committing import Entry, Fate
+from marketplace.gateway.metrics import CALLS
 
 log = structlog.get_logger(__name__)
 
@@ -50,6 +51,7 @@ class Recorder:
         call outlived what was set aside for it (its row then says that it was refused); one with
         ``charged`` None where the database fell silent at the very moment.
         """
+        entry.prepare()
         loop = asyncio.get_running_loop()
         fate: asyncio.Future[Fate] = loop.create_future()
         self._gathered.append((entry, fate))
@@ -71,6 +73,7 @@ class Recorder:
                 fates: Sequence[Fate]
                 try:
                     fates = await committing.commit([entry for entry, _ in batch])
+                    CALLS.batches.add(len(batch))
                 except Exception:
                     log.exception("calls not recorded", calls=len(batch))
                     # Whatever this was, it may have come after the rows were sent.

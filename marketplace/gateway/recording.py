@@ -19,10 +19,17 @@ async def record(call: Context, problem: Problem | None, answer: bytes | None) -
     served = call.outcome is Outcome.SERVED
     payout = normal(owner_payee(version.payout_address, version.owner))
     operator = normal(node_payee(call.route.operator)) if call.route else ""
+    if call.digesting is not None:
+        call.input_digest = await call.digesting
     linked = False
     if call.viewer is not None:
-        paid = (version.owner, payout, operator)
-        linked = await call.resources.links.linked(call.viewer, paid)
+        links = call.resources.links
+        known = links.known(call.viewer, version.owner, payout, operator)
+        linked = (
+            await links.linked(call.viewer, version.owner, payout, operator)
+            if known is None
+            else known
+        )
     row = Row(
         call_id=call.request.call_id,
         version_id=version.version_id,
@@ -43,6 +50,7 @@ async def record(call: Context, problem: Problem | None, answer: bytes | None) -
         payout_address=payout,
         operator_address=operator,
         linked=linked,
+        missed_nodes=call.missed,
     )
     await call.resources.recorder.record(
         Entry(

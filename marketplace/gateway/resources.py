@@ -6,25 +6,33 @@ import asyncio
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 
-import aiohttp
 from django.conf import settings
-from redis.asyncio import Redis
 
+from inframind.lib import heap
+from marketplace.gateway import lane
+from marketplace.gateway.hedging import Hedges
+from marketplace.gateway.knowledge import Knowledge
+from marketplace.gateway.limits import Limiter
 from marketplace.gateway.links import Links
 from marketplace.gateway.purses import Purses
 from marketplace.gateway.recorder import Recorder
-from marketplace.mesh import asyncdb, client
+from marketplace.mesh import asyncdb
 from marketplace.mesh.routing import Router
+from marketplace.mesh.sockets import Pool
+from marketplace.mesh.streams import Channels
 
 
 @dataclass(frozen=True)
 class Resources:
-    http: aiohttp.ClientSession
-    redis: Redis
+    nodes: Pool
     router: Router
+    hedges: Hedges = field(default_factory=Hedges)
     purses: Purses = field(default_factory=Purses)
     recorder: Recorder = field(default_factory=Recorder)
+    limiter: Limiter = field(default_factory=lambda: Limiter(settings.REDIS_URL))
     links: Links = field(default_factory=Links)
+    knowledge: Knowledge = field(default_factory=Knowledge)
+    channels: Channels = field(default_factory=Channels)
 
 
 _opened: dict[asyncio.AbstractEventLoop, tuple[Resources, AsyncExitStack]] = {}
@@ -35,15 +43,13 @@ async def here() -> Resources:
     loop = asyncio.get_running_loop()
     found = _opened.get(loop)
     if found is None:
+        heap.keep_freed()
         stack = AsyncExitStack()
-        redis: Redis = Redis.from_url(
-            settings.REDIS_URL, socket_timeout=1.0, socket_connect_timeout=1.0
-        )
         # Nothing awaits before the entry is made: two first calls share one set.
-        http = aiohttp.ClientSession(**client.session_options())
-        stack.push_async_callback(redis.aclose)
-        stack.push_async_callback(http.close)
-        found = (Resources(http, redis, Router()), stack)
+        nodes = Pool()
+        stack.push_async_callback(nodes.aclose)
+        found = (Resources(nodes, Router()), stack)
+        found[0].knowledge.others.append(found[0].router.forget)
         _opened[loop] = found
     return found[0]
 
@@ -52,8 +58,13 @@ async def aclose() -> None:
     """Closes what the running loop has opened; what is being written down is, and funds go back."""
     found = _opened.pop(asyncio.get_running_loop(), None)
     if found is not None:
+        await found[0].knowledge.aclose()
+        await found[0].channels.aclose()
+        await found[0].hedges.aclose()
         await found[0].router.aclose()
         await found[0].recorder.aclose()
+        await found[0].limiter.aclose()
         await found[0].purses.aclose()
         await found[1].aclose()
+    await lane.aclose()
     await asyncdb.aclose()

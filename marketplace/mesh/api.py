@@ -129,10 +129,26 @@ def as_document(node: Node, placements: Iterable[Placement]) -> dict[str, Any]:
         "accepts_publisher_code": node.accepts_publisher_code,
         "isolation": node.isolation,
         "trusted": node.trusted,
+        "reputation": _reputation(node),
+        "rated_calls": node.rated_calls,
+        "paid_calls": node.paid_calls,
         "probed_at": node.probed_at,
         "created_at": node.created_at,
         "models": [
             {"version": str(placement.version), "state": placement.state}
             for placement in placements
         ],
+    }
+
+
+def _reputation(node: Node) -> dict[str, Any] | None:
+    """None while the node was given too few calls to be rated; shares in basis points."""
+    if node.reputation_bps is None:
+        return None
+    return {
+        "score_bps": node.reputation_bps,
+        "success_bps": node.success_bps,
+        "sla_bps": node.sla_bps,
+        "latency_bps": node.latency_bps,
+        "rated_at": node.rated_at,
     }

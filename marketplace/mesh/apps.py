@@ -9,6 +9,7 @@ class MeshConfig(AppConfig):
 
     def ready(self) -> None:
         from marketplace.catalog.trial import set_lender
+        from marketplace.mesh import receivers  # noqa: F401
         from marketplace.mesh.trials import lend
 
         set_lender(lend)

@@ -91,7 +91,7 @@ async def _pool() -> AsyncConnectionPool[AsyncConnection]:
     pool = _pools.get(loop)
     if pool is None:
         pool = AsyncConnectionPool(
-            _conninfo(),
+            conninfo(),
             min_size=1,
             max_size=POOL_CONNECTIONS,
             kwargs={"autocommit": True},
@@ -104,7 +104,8 @@ async def _pool() -> AsyncConnectionPool[AsyncConnection]:
     return pool
 
 
-def _conninfo() -> str:
+def conninfo() -> str:
+    """How this process reaches its database, as libpq takes it; with the password."""
     given = connections["default"].settings_dict
     parameters = {
         "dbname": given["NAME"],

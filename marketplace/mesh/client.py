@@ -8,58 +8,63 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
 
-import aiohttp
 import httpx
-import numpy as np
 import orjson
-import tritonclient.http as triton_http
-from tritonclient.utils import InferenceServerException
 
-from marketplace.mesh import transport
-from marketplace.mesh.tensors import NUMPY_TYPES, Tensor
+from marketplace.mesh import sockets, transport
+from marketplace.mesh.errors import (
+    ConnectionLost,
+    LoadFailed,
+    ModelCrashed,
+    ModelFailed,
+    NodeError,
+    NodeTimeout,
+    NodeUnreachable,
+    NotConnected,
+    NotLoaded,
+)
+from marketplace.mesh.sockets import Pool
+from marketplace.mesh.tensors import Tensor
+from marketplace.mesh.wireform import Incoming, Outgoing, outgoing_of, tensors_of
+
+__all__ = [
+    "CONNECT_SECONDS",
+    "Address",
+    "ConnectionLost",
+    "Incoming",
+    "LoadFailed",
+    "ModelCrashed",
+    "ModelFailed",
+    "NodeError",
+    "NodeTimeout",
+    "NodeUnreachable",
+    "NotConnected",
+    "NotLoaded",
+    "Outgoing",
+    "answers_at_all",
+    "error_of",
+    "error_text",
+    "headers_of",
+    "infer",
+    "infer_once",
+    "metadata",
+    "model_ready",
+    "outgoing_of",
+    "server_live",
+    "tensors_of",
+]
 
 LOOK_SECONDS: Final = 2.0
 CONNECT_SECONDS: Final = 0.4
-_ANSWER_MAX_BYTES: Final = 64 << 20
 _ERROR_MAX_CHARACTERS: Final = 400
 _LOAD_FRAME: Final = re.compile(
     r"\Aload failed for model '[^']*': version \d+ is at UNAVAILABLE state: "
     r"(?:[A-Z][A-Za-z]* ?[A-Za-z]*: )?(?:TritonModelException: )?"
 )
+# Triton compresses when it may, which costs more than it saves between neighbours.
+_LINES: Final = b"Accept-Encoding: identity\r\nContent-Type: application/octet-stream\r\n"
 _GONE: Final = "Request for unknown model"
 _CRASHED: Final = "Stub process"
-
-
-class NodeError(Exception):
-    """A node did not do what it was asked; the text is for a person."""
-
-
-class NodeUnreachable(NodeError):
-    """Nothing answers at the node's address, or its connection broke: another node may serve."""
-
-
-class ConnectionLost(NodeUnreachable):
-    """The connection broke under the call; a fresh one to the same node may work."""
-
-
-class NodeTimeout(NodeError):
-    """The node took the call but did not answer in the time given."""
-
-
-class NotLoaded(NodeError):
-    """The node lives but does not hold the model (any more): another node may serve."""
-
-
-class ModelFailed(NodeError):
-    """The model itself gave an error; another node would give the same."""
-
-
-class ModelCrashed(ModelFailed):
-    """The model took its process with it; the node has to load it again."""
-
-
-class LoadFailed(NodeError):
-    """The node could not load the model."""
 
 
 @dataclass(frozen=True)
@@ -108,13 +113,13 @@ def infer_once(
     address: Address, triton_model: str, tensors: Sequence[Tensor], *, timeout_seconds: float
 ) -> list[Tensor]:
     """A call outside the event loop, for verification and registration. Raises as ``infer``."""
-    body, headers = request_of(tensors)
+    outgoing = outgoing_of(tensors)
     try:
         answer = transport.request(
             "POST",
             address.endpoint + f"/v2/models/{quote(triton_model, safe='')}/infer",
-            content=body,
-            headers=headers,
+            content=outgoing.body if isinstance(outgoing.body, bytes) else b"".join(outgoing.body),
+            headers=headers_of(outgoing),
             timeout_seconds=timeout_seconds,
         )
     except httpx.ConnectError as error:
@@ -123,106 +128,84 @@ def infer_once(
         raise NodeTimeout(f"No answer within {timeout_seconds:g} s.") from None
     except httpx.HTTPError as error:
         raise NodeUnreachable(f"{type(error).__name__}: {error}") from None
-    return _response(
-        answer.status_code, answer.content, answer.headers.get("Inference-Header-Content-Length")
-    )
-
-
-def session_options() -> dict[str, Any]:
-    """For an ``aiohttp.ClientSession`` of one event loop that keeps connections to every node."""
-    return {
-        "connector": aiohttp.TCPConnector(
-            limit=0, keepalive_timeout=20, ttl_dns_cache=10, resolver=transport.resolver()
-        ),
-        "auto_decompress": False,
-        "cookie_jar": aiohttp.DummyCookieJar(),
-    }
+    header_length = answer.headers.get("Inference-Header-Content-Length", "").encode()
+    return tensors_of(_incoming(answer.status_code, answer.content, header_length))
 
 
 async def infer(
-    http: aiohttp.ClientSession,
+    pool: Pool,
     endpoint: str,
     triton_model: str,
-    tensors: Sequence[Tensor],
+    outgoing: Outgoing,
     *,
     timeout_seconds: float,
     connect_seconds: float = CONNECT_SECONDS,
-) -> list[Tensor]:
+) -> Incoming:
     """One inference.
 
     Raises ``NodeUnreachable``, ``NodeTimeout``, ``NotLoaded``, ``ModelFailed``.
     """
-    body, headers = request_of(tensors)
-    timeout = aiohttp.ClientTimeout(total=timeout_seconds, sock_connect=connect_seconds)
+    lines = _LINES
+    if outgoing.header_length is not None:
+        lines += b"Inference-Header-Content-Length: %d\r\n" % outgoing.header_length
     try:
-        async with http.post(
-            f"{endpoint}/v2/models/{triton_model}/infer",
-            data=body,
-            headers=headers,
-            timeout=timeout,
-            allow_redirects=False,
-        ) as answer:
-            if (answer.content_length or 0) > _ANSWER_MAX_BYTES:
-                raise ModelFailed(f"The answer is larger than {_ANSWER_MAX_BYTES >> 20} MiB.")
-            content = await answer.read()
-            header_length = answer.headers.get("Inference-Header-Content-Length")
-            return _response(answer.status, content, header_length)
-    except (aiohttp.ConnectionTimeoutError, aiohttp.ClientConnectorError) as error:
-        raise NodeUnreachable(f"No connection: {error}") from None
-    except TimeoutError:
-        raise NodeTimeout(f"No answer within {timeout_seconds:.1f} s.") from None
-    except (aiohttp.ClientError, OSError) as error:
-        raise ConnectionLost(f"{type(error).__name__}: {error}") from None
+        reply = await pool.request(
+            "POST",
+            endpoint,
+            f"/v2/models/{triton_model}/infer",
+            body=outgoing.body,
+            headers=lines,
+            timeout_seconds=timeout_seconds,
+            connect_seconds=connect_seconds,
+            watched=True,
+        )
+    except sockets.Broken as error:
+        raise ConnectionLost(str(error)) from None
+    except sockets.NoConnection as error:
+        raise NotConnected(str(error)) from None
+    except sockets.TimedOut as error:
+        raise NodeTimeout(str(error)) from None
+    except sockets.TooLarge as error:
+        raise ModelFailed(str(error)) from None
+    except sockets.WireError as error:
+        raise NodeUnreachable(str(error)) from None
+    return _incoming(
+        reply.status, reply.content, reply.headers.get(b"inference-header-content-length")
+    )
 
 
-async def answers_at_all(http: aiohttp.ClientSession, endpoint: str) -> bool:
+async def answers_at_all(pool: Pool, endpoint: str) -> bool:
     """A short look whether the server is alive, for calls that wait on a silent node."""
     try:
-        async with http.get(
-            f"{endpoint}/v2/health/live", timeout=aiohttp.ClientTimeout(total=1.0)
-        ) as answer:
-            return answer.status == 200
-    except (aiohttp.ClientError, OSError, TimeoutError):
-        return False
-
-
-def request_of(tensors: Sequence[Tensor]) -> tuple[bytes, dict[str, str]]:
-    """Body and headers of an inference request, binary tensor data."""
-    inputs = []
-    for tensor in tensors:
-        item = triton_http.InferInput(tensor.name, list(tensor.shape), tensor.dtype)
-        item.set_data_from_numpy(tensor.data)
-        inputs.append(item)
-    body, json_size = triton_http.InferenceServerClient.generate_request_body(inputs)
-    # Triton compresses when it may, which costs more than it saves between neighbours.
-    headers = {"Accept-Encoding": "identity", "Content-Type": "application/octet-stream"}
-    if json_size is not None:
-        headers["Inference-Header-Content-Length"] = str(json_size)
-    return body, headers
-
-
-def _response(status: int, content: bytes, header_length: str | None) -> list[Tensor]:
-    if status != 200:
-        detail = error_of(content)
-        if status in (404, 503) or (status == 400 and detail.startswith(_GONE)):
-            raise NotLoaded(detail)
-        raise ModelCrashed(detail) if _CRASHED in detail else ModelFailed(detail)
-    length = int(header_length) if header_length else None
-    try:
-        result = triton_http.InferenceServerClient.parse_response_body(
-            content, header_length=length
+        reply = await pool.request(
+            "GET", endpoint, "/v2/health/live", timeout_seconds=1.0, connect_seconds=1.0
         )
-        described = result.get_response()["outputs"]
-        return [_tensor(result, each) for each in described]
-    except (InferenceServerException, KeyError, TypeError, ValueError) as error:
-        raise ModelFailed(f"The node's answer cannot be read: {error}") from None
+    except sockets.WireError:
+        return False
+    return reply.status == 200
 
 
-def _tensor(result: Any, described: dict[str, Any]) -> Tensor:
-    data = result.as_numpy(described["name"])
-    if data is None or described["datatype"] not in NUMPY_TYPES:
-        raise ValueError(f"output {described['name']!r} has type {described['datatype']}")
-    return Tensor(described["name"], described["datatype"], tuple(described["shape"]), data)
+def headers_of(outgoing: Outgoing) -> dict[str, str]:
+    """The HTTP headers that go with a request."""
+    headers = {"Accept-Encoding": "identity", "Content-Type": "application/octet-stream"}
+    if outgoing.header_length is not None:
+        headers["Inference-Header-Content-Length"] = str(outgoing.header_length)
+    return headers
+
+
+def _incoming(status: int, content: bytes, header_length: bytes | None) -> Incoming:
+    if status == 200:
+        if not header_length:
+            return Incoming(content, None)
+        # A length that lies is found out when the tensors are read.
+        return Incoming(content, int(header_length) if header_length.isdigit() else -1)
+    detail = error_of(content)
+    if status in (404, 503) or (status == 400 and detail.startswith(_GONE)):
+        raise NotLoaded(detail)
+    if not _is_error(content):
+        # No inference server says so, but what stands before it, or something else altogether.
+        raise NodeUnreachable(f"The node answered with status {status}: {detail}")
+    raise ModelCrashed(detail) if _CRASHED in detail else ModelFailed(detail)
 
 
 def error_of(content: bytes) -> str:
@@ -231,6 +214,14 @@ def error_of(content: bytes) -> str:
         return error_text(str(orjson.loads(content)["error"]))
     except (orjson.JSONDecodeError, KeyError, TypeError):
         return error_text(content[:_ERROR_MAX_CHARACTERS].decode(errors="replace"))
+
+
+def _is_error(content: bytes) -> bool:
+    try:
+        document = orjson.loads(content)
+    except orjson.JSONDecodeError:
+        return False
+    return isinstance(document, dict) and "error" in document
 
 
 def error_text(text: str) -> str:
@@ -254,10 +245,3 @@ def _look(address: Address, path: str) -> bool:
         return _get(address, path).status_code == 200
     except NodeUnreachable:
         return False
-
-
-def octets(text: str) -> np.ndarray[Any, np.dtype[Any]]:
-    """One BYTES element, as the document tensor carries it."""
-    data = np.empty(1, dtype=np.object_)
-    data[0] = text.encode()
-    return data

@@ -15,7 +15,6 @@ import orjson
 import tritonclient.grpc as triton_grpc
 from tritonclient.utils import InferenceServerException
 
-from inframind.storage.guard import UrlRefused
 from marketplace.mesh import transport
 from marketplace.mesh.client import (
     LOOK_SECONDS,
@@ -26,6 +25,7 @@ from marketplace.mesh.client import (
     error_of,
     error_text,
 )
+from marketplace.mesh.grpcaddress import target_of
 
 # Above this gRPC is asked first: raw bytes there, base64 in JSON here.
 HTTP_LOAD_BYTES: Final = 40 << 20
@@ -133,22 +133,18 @@ def _load_over_grpc(
     timeout_seconds: float,
 ) -> None:
     files = {f"file:{path}": b"".join(_pieces(spool, at, size)) for path, at, size in extents}
-    encrypted = address.grpc_endpoint.startswith("https://")
-    host = address.grpc_endpoint.removeprefix("https://").removeprefix("http://")
-    try:
-        target = f"{transport.pinned(f'http://{host}')}:{host.rpartition(':')[2]}"
-    except UrlRefused as error:
-        raise NodeUnreachable(str(error)) from None
+    target = target_of(address.grpc_endpoint)
     # Given options replace tritonclient's own, the sizes among them.
     options: list[tuple[str, Any]] = [
         (f"grpc.max_{way}_message_length", _MESSAGE_MAX_BYTES) for way in ("send", "receive")
     ]
-    if encrypted:
-        options.append(("grpc.ssl_target_name_override", host.rpartition(":")[0].strip("[]")))
+    options.extend(target.options)
     key = f"triton-grpc-protocol-{address.control_header}"
     headers = {key: address.control_secret} if address.control_header else {}
     started = time.monotonic()
-    with triton_grpc.InferenceServerClient(target, ssl=encrypted, channel_args=options) as client:
+    with triton_grpc.InferenceServerClient(
+        target.address, ssl=target.encrypted, channel_args=options
+    ) as client:
         try:
             client.load_model(
                 triton_model,
@@ -161,7 +157,7 @@ def _load_over_grpc(
             if "DEADLINE_EXCEEDED" in str(error.status()):
                 raise NodeTimeout(_too_slow(time.monotonic() - started)) from None
             if "UNAVAILABLE" in str(error.status()):
-                raise NodeUnreachable(f"{host} does not answer.") from None
+                raise NodeUnreachable(f"{address.grpc_endpoint} does not answer.") from None
             raise LoadFailed(error_text(str(error.message()))) from None
 
 

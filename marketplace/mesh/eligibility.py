@@ -17,6 +17,7 @@ class Wanted:
     owner: str
     code_approved: bool
     named_nodes: frozenset[str] = frozenset()
+    streaming: bool = False
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Offered:
     trusted: bool
     operator: str
     name: str = ""
+    grpc: bool = False  # it has a gRPC address
 
 
 def refusal(wanted: Wanted, offered: Offered) -> str:
@@ -44,6 +46,8 @@ def refusal(wanted: Wanted, offered: Offered) -> str:
             return "The code of this package has not been reviewed and approved yet."
         if "python" not in offered.backends:
             return "The node has no Python backend."
+        if wanted.streaming and not offered.grpc:
+            return "The node has no gRPC address, by which a streaming model answers."
         return ""
     if offered.accepts_publisher_code and offered.operator != wanted.owner:
         return "The node is set apart for publisher code."

@@ -27,11 +27,13 @@ class Program:
     inputs: Sequence[Spec]
     outputs: Sequence[Spec]
     max_batch_size: int
+    streaming: bool = False
 
     @classmethod
-    def of_documents(cls, version_id: UUID, entrypoint: str) -> Program:
-        """A `python` model: one document in, one out."""
-        return cls(version_id, "python", entrypoint, document_specs(), document_specs(), 0)
+    def of_documents(cls, version_id: UUID, entrypoint: str, *, streaming: bool = False) -> Program:
+        """A `python` model: one document in, one out, or where it streams one a piece."""
+        specs = document_specs()
+        return cls(version_id, "python", entrypoint, specs, specs, 0, streaming)
 
 
 @dataclass(frozen=True)
@@ -73,11 +75,13 @@ def plan(
     package_paths: Sequence[str],
     load_seconds: int,
     run_seconds: int,
+    stream_seconds: int,
 ) -> Plan:
     """What to send to a node so that it serves the program.
 
-    `package_paths` are the files of the package. Raises ``ValueError`` when the node has no
-    backend for the program.
+    `package_paths` are the files of the package. A call may run for `run_seconds`; where the
+    program streams that is the time to each piece, and `stream_seconds` the whole. Raises
+    ``ValueError`` when the node has no backend for the program.
     """
     native = program.runtime == "onnx" and "onnxruntime" in hardware.backends
     # Triton makes no folders for override files, so only a flat package fits the native backend.
@@ -106,6 +110,12 @@ def plan(
         }
     else:
         programs["1/python_worker.py"] = RUNNERS / "python_worker.py"
+    if program.streaming:
+        for name in ("python_runner.py", "python_stream_worker.py"):
+            programs[f"1/{name}"] = RUNNERS / name
+        programs["1/model.py"] = RUNNERS / "python_stream_runner.py"
+        details["stream_seconds"] = stream_seconds
+        config["model_transaction_policy"] = {"decoupled": True}
     config["parameters"] = {"plan": {"string_value": json.dumps(details)}}
     return Plan(
         triton_name(program.version_id),

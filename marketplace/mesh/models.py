@@ -132,6 +132,37 @@ class Placement(models.Model):
         ]
 
 
+class NodeJob(models.Model):
+    """One of the last calls that a node was given: the ground of its reputation.
+
+    Only ``reputation.WINDOW`` of each node are kept; a call's own row stays with the gateway.
+    """
+
+    class Result(models.TextChoices):
+        SERVED = "served", "Served"
+        FAILED = "failed", "Answered with an error or against the schema"
+        LATE = "late", "Not answered by the deadline"
+        MISSED = "missed", "Not answered at all"
+
+    # The table is small and written all the time: the index below and the constraint's are enough.
+    node = models.ForeignKey(Node, on_delete=models.CASCADE, related_name="jobs", db_index=False)
+    version = models.ForeignKey(
+        "catalog.Version", on_delete=models.CASCADE, related_name="+", db_index=False
+    )
+    call_id = models.UUIDField()
+    result = models.CharField(max_length=6, choices=Result.choices)
+    latency_us = models.PositiveBigIntegerField(null=True)  # of a served call, inside the node
+    # The version is at fault, so it says nothing of the node; stays when that is long forgotten.
+    excused = models.BooleanField(default=False)
+    created_at = models.DateTimeField()  # the call's
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["node", "call_id"], name="node_job_once_a_call")
+        ]
+        indexes = [models.Index(fields=["node", "-created_at"], name="node_job_newest")]
+
+
 class Pin(models.Model):
     """A model that nodes keep loaded ahead of calls, and who decided so."""
 

@@ -15,6 +15,7 @@ from django.db import transaction
 from django.db.models import Case, Count, Q, When
 from django.db.models.functions import Now
 
+from inframind.identity import changes
 from inframind.storage.errors import StorageError
 from marketplace.catalog import packages
 from marketplace.catalog.manifest import Manifest
@@ -22,12 +23,27 @@ from marketplace.catalog.models import CodeReview, Version
 from marketplace.mesh import client, control, modelconfig
 from marketplace.mesh.eligibility import Offered, Wanted, refusal
 from marketplace.mesh.models import Node, NodeGrant, Placement
-from marketplace.mesh.secrets import SecretUnreadable, unseal
+from marketplace.mesh.room import NodeFull, address_of, make_room, unload_quietly
+from marketplace.mesh.secrets import SecretUnreadable
+
+__all__ = [
+    "REPLICAS",
+    "RETRY_AFTER_FAILURE",
+    "address_of",
+    "eligible_nodes",
+    "ensure_placed",
+    "misplaced",
+    "offered_of",
+    "place",
+    "program_of",
+    "wanted_of",
+    "why_nowhere",
+]
 
 REPLICAS: Final = 2
 RETRY_AFTER_FAILURE: Final = timedelta(minutes=5)
+RETRY_WHEN_FULL: Final = timedelta(seconds=30)
 _LEASE_MARGIN: Final = timedelta(seconds=20)
-_UNLOAD_SECONDS: Final = 5.0
 
 log = structlog.get_logger(__name__)
 
@@ -49,17 +65,22 @@ def place(*, version_id: UUID, node_id: UUID, again: bool = False) -> Placement:
         return placement
     started = time.monotonic()
     try:
+        make_room(placement)
         _load(placement)
+    except NodeFull as full:
+        _finish(claim, Placement.State.FAILED, str(full), retry_after=RETRY_WHEN_FULL)
     except client.NodeUnreachable as error:
         _finish(claim, Placement.State.LOADING, str(error))
     except (client.NodeError, StorageError, SecretUnreadable, ValueError) as error:
         # A load that failed or still hangs leaves a model behind that makes the server unready.
-        _unload_quietly(placement)
+        unload_quietly(placement)
         log.warning("placement failed", placement=placement.pk, reason=str(error))
         _finish(claim, Placement.State.FAILED, str(error))
     else:
-        _finish(claim, Placement.State.READY, "", round((time.monotonic() - started) * 1000))
+        took_ms = round((time.monotonic() - started) * 1000)
+        _finish(claim, Placement.State.READY, "", duration_ms=took_ms)
     placement.refresh_from_db()
+    changes.model_changed(placement.version.model_id)
     return placement
 
 
@@ -69,7 +90,7 @@ def ensure_placed(version_id: UUID) -> None:
     The rows of further replicas stay due for the workers. Does nothing where no node may run it.
     """
     version = Version.objects.select_related("model").get(pk=version_id)
-    nodes = eligible_nodes(version)
+    nodes = eligible_nodes(version, for_calls=True)
     for node in nodes[:REPLICAS]:
         _row(version_id, node.pk)
     for node in nodes[:REPLICAS]:
@@ -77,11 +98,14 @@ def ensure_placed(version_id: UUID) -> None:
             return
 
 
-def eligible_nodes(version: Version) -> list[Node]:
-    """Ready nodes that may run the version, the emptiest first."""
+def eligible_nodes(version: Version, *, for_calls: bool = False) -> list[Node]:
+    """Ready nodes that may run the version, the emptiest first; ``for_calls``: only those that may
+    have its calls, which one without paid calls has not where they cost something."""
     wanted = wanted_of(version)
     held = Count("placements", filter=~Q(placements__state=Placement.State.FAILED))
     nodes = Node.objects.filter(state=Node.State.READY).alias(held=held).order_by("held", "name")
+    if for_calls and version.fee_base_units:
+        nodes = nodes.filter(paid_calls=True)
     return [node for node in nodes if not refusal(wanted, offered_of(node))]
 
 
@@ -136,6 +160,7 @@ def _wanted(versions: Sequence[Version]) -> dict[UUID, Wanted]:
             owner=version.model.owner_id,
             code_approved=verdicts.get(version.content_cid) == CodeReview.Verdict.APPROVED,
             named_nodes=frozenset(named.get(version.model_id, ())),
+            streaming=version.streaming,
         )
         for version in versions
     }
@@ -149,16 +174,7 @@ def offered_of(node: Node) -> Offered:
         trusted=node.trusted,
         operator=node.operator_id,
         name=node.name,
-    )
-
-
-def address_of(node: Node) -> client.Address:
-    """How to reach and command the node. Raises ``SecretUnreadable``."""
-    return client.Address(
-        endpoint=node.endpoint,
-        grpc_endpoint=node.grpc_endpoint,
-        control_header=node.control_header,
-        control_secret=unseal(node.control_secret_sealed),
+        grpc=bool(node.grpc_endpoint),
     )
 
 
@@ -167,7 +183,7 @@ def program_of(version: Version) -> modelconfig.Program:
     manifest = Manifest.model_validate(version.manifest)
     if manifest.tensors is None:
         entrypoint = f"{manifest.entry_file}:{manifest.entry_class}"
-        return modelconfig.Program.of_documents(version.pk, entrypoint)
+        return modelconfig.Program.of_documents(version.pk, entrypoint, streaming=version.streaming)
     return modelconfig.Program(
         version.pk,
         version.runtime,
@@ -176,15 +192,6 @@ def program_of(version: Version) -> modelconfig.Program:
         manifest.tensors.outputs,
         manifest.tensors.max_batch_size,
     )
-
-
-def remove(*, placement_id: int) -> None:
-    """Unloads and forgets a placement; an unreachable node forgets by itself when it restarts."""
-    placement = Placement.objects.select_related("node").filter(pk=placement_id).first()
-    if placement is None:
-        return
-    _unload_quietly(placement)
-    placement.delete()
 
 
 def _row(version_id: UUID, node_id: UUID) -> Placement:
@@ -231,10 +238,11 @@ def _load(placement: Placement) -> None:
         package_paths=[each["path"] for each in version.files],
         load_seconds=max(1, seconds - 5),
         run_seconds=settings.CALL_DEADLINE_SECONDS,
+        stream_seconds=settings.STREAM_DEADLINE_SECONDS,
     )
     if placement.ready_at is not None:
         # What is left of it there may be a model whose process died: only a fresh one is well.
-        _unload_quietly(placement)
+        unload_quietly(placement)
     with packages.opened(version) as package:
         control.load(
             address_of(node),
@@ -254,23 +262,19 @@ def _files(plan: modelconfig.Plan, package: packages.Opened) -> Iterator[control
         yield control.File(node_path, package.open(package_path))
 
 
-def _finish(claim: _Claim, state: Placement.State, reason: str, duration_ms: int = 0) -> None:
+def _finish(
+    claim: _Claim,
+    state: Placement.State,
+    reason: str,
+    *,
+    duration_ms: int = 0,
+    retry_after: timedelta = RETRY_AFTER_FAILURE,
+) -> None:
     # Only while the lease is still ours: a later worker's result is newer than this one.
     Placement.objects.filter(pk=claim.placement_id, lease_expires_at=claim.lease_expires_at).update(
         state=state,
         reason=reason,
         load_duration_ms=duration_ms,
-        lease_expires_at=(Now() + RETRY_AFTER_FAILURE if state == Placement.State.FAILED else None),
+        lease_expires_at=Now() + retry_after if state == Placement.State.FAILED else None,
         ready_at=Now() if state == Placement.State.READY else None,
     )
-
-
-def _unload_quietly(placement: Placement) -> None:
-    try:
-        control.unload(
-            address_of(placement.node),
-            modelconfig.triton_name(placement.version_id),
-            timeout_seconds=_UNLOAD_SECONDS,
-        )
-    except (client.NodeError, SecretUnreadable) as error:
-        log.info("unload failed", placement=placement.pk, reason=str(error))

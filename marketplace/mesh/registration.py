@@ -198,7 +198,7 @@ def _prove_endpoint(challenge: NodeChallenge, offer: NodeOffer) -> list[str]:
     }
     program = (RUNNERS / "challenge.py").read_bytes()
     salt = secrets.token_hex(8)
-    question = Tensor("document", "BYTES", (1,), client.octets(salt))
+    question = Tensor("document", "BYTES", (1,), [salt.encode()])
     try:
         client.metadata(address)
         if control.control_is_open(address):
@@ -224,7 +224,7 @@ def _prove_endpoint(challenge: NodeChallenge, offer: NodeOffer) -> list[str]:
             "The server must be Triton with its Python backend, model control mode explicit, and "
             "this control header and secret.",
         ) from None
-    given = bytes(answer.data.reshape(-1)[0])
+    given = b"".join(answer.texts)
     if not hmac.compare_digest(given, f"{challenge.nonce} {salt}".encode()):
         raise _unproven("The endpoint gave a wrong answer to the challenge.", "Try again.")
     return ["python"]

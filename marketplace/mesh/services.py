@@ -7,27 +7,38 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import F, Q
+from django.db.models import Q
 from django.db.models.functions import Now
 
 from inframind.identity.caller import Caller
 from inframind.identity.models import Wallet
 from inframind.lib.problem import Problem, not_found
-from marketplace.catalog.models import Model, Verification, Version
+from marketplace.catalog.models import Model, Verification
 from marketplace.catalog.queries import get_model
-from marketplace.mesh import placing
+from marketplace.mesh import placing, room
+from marketplace.mesh.copies import Demand, follow_demand, note_used
+from marketplace.mesh.faults import answer_faults
 from marketplace.mesh.models import Node, NodeGrant, Pin, Placement
 from marketplace.mesh.placing import ensure_placed, place
 from marketplace.mesh.probing import probe_all
 from marketplace.mesh.registration import NodeOffer, issue_challenge, register_node
+from marketplace.mesh.room import SERVABLE
 from marketplace.mesh.secrets import seal
+from marketplace.mesh.standing import Job, judge, note_jobs, reinstate, suspend, walked_until
 
 __all__ = [
+    "Demand",
+    "Job",
     "NodeOffer",
+    "answer_faults",
     "due_placements",
     "ensure_placed",
+    "follow_demand",
     "issue_challenge",
+    "judge",
     "name_node",
+    "note_jobs",
+    "note_used",
     "owned",
     "pin",
     "place",
@@ -35,15 +46,17 @@ __all__ = [
     "place_pinned",
     "probe_all",
     "register_node",
+    "reinstate",
     "retire",
+    "suspend",
     "sync_configured_nodes",
     "unname_node",
     "unpin",
+    "walked_until",
 ]
 
 # Nobody holds this key: nodes from the settings belong to whoever runs the server.
 HOUSE_OPERATOR: Final = "0x0000000000000000000000000000000000000000"
-_SERVABLE: Final = (Version.State.ACTIVE, Version.State.POPULAR, Version.State.DEPRECATED)
 
 
 def sync_configured_nodes() -> list[Node]:
@@ -78,7 +91,8 @@ def _sync(entry: dict[str, Any]) -> Node:
     node.accepts_publisher_code = sandbox
     node.isolation = entry.get("isolation", "")
     node.trusted = not sandbox
-    if created or moved or node.state == Node.State.SUSPENDED:
+    # A suspension ends with a review, wherever the node is by then.
+    if (created or moved) and node.state != Node.State.SUSPENDED:
         node.state, node.state_reason = Node.State.DOWN, "Not looked at yet."
     node.save()
     if moved:
@@ -136,14 +150,8 @@ def unpin(*, model: Model, source: str) -> None:
 
 def place_pinned() -> int:
     """Makes due the placements that pins and popularity ask for; returns how many are new."""
-    wanted = Version.objects.filter(
-        Q(state=Version.State.POPULAR)
-        | Q(pk=F("model__current"), model__pins__isnull=False)
-        & (Q(model__pins__ends_at=None) | Q(model__pins__ends_at__gt=Now())),
-        state__in=_SERVABLE,
-    )
     new = 0
-    for version in wanted.select_related("model").distinct():
+    for version in room.pinned().select_related("model"):
         for node in placing.eligible_nodes(version):
             _, created = Placement.objects.get_or_create(
                 version=version, node=node, defaults={"state": Placement.State.LOADING}
@@ -159,7 +167,7 @@ def due_placements() -> list[tuple[UUID, UUID]]:
         | Q(lease_expires_at__lt=Now(), state=Placement.State.LOADING)
         | Q(lease_expires_at__lt=Now(), state=Placement.State.FAILED),
         node__state=Node.State.READY,
-        version__state__in=_SERVABLE,
+        version__state__in=SERVABLE,
     )
     return list(rows.order_by("pk").values_list("version_id", "node_id"))
 
@@ -178,7 +186,7 @@ def retire() -> int:
     Returns how many.
     """
     gone = (
-        Placement.objects.exclude(version__state__in=_SERVABLE)
+        Placement.objects.exclude(version__state__in=SERVABLE)
         .exclude(
             version__verifications__state__in=[
                 Verification.State.QUEUED,
@@ -189,5 +197,5 @@ def retire() -> int:
     )
     ids = {*gone.values_list("pk", flat=True), *placing.misplaced()}
     for placement_id in ids:
-        placing.remove(placement_id=placement_id)
+        room.remove(placement_id=placement_id)
     return len(ids)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import base64
 import binascii
+import math
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import chain
 from typing import Any, Final, Protocol
 
@@ -30,6 +33,14 @@ NUMPY_TYPES: Final[dict[str, Any]] = {
     "FP64": np.float64,
     "BYTES": np.object_,
 }
+_CODES: Final = {
+    "BOOL": "?", "UINT8": "B", "UINT16": "H", "UINT32": "I", "UINT64": "Q", "INT8": "b",
+    "INT16": "h", "INT32": "i", "INT64": "q", "FP16": "e", "FP32": "f", "FP64": "d",
+}  # fmt: skip
+ITEM_BYTES: Final = {dtype: struct.calcsize(f"<{code}") for dtype, code in _CODES.items()}
+_FLOATING: Final = frozenset({"FP16", "FP32", "FP64"})
+# For fewer elements an array costs more than it saves.
+_MANY: Final = 512
 _ABSENT: Final = object()
 
 
@@ -65,14 +76,29 @@ class DocumentSpec:
     has_default: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Tensor:
-    """A named array; `shape` includes the batch dimension. BYTES data are objects of type bytes."""
+    """A named array; `shape` includes the batch dimension.
+
+    `data` are the elements of BYTES in their order, or the octets of numbers, little-endian.
+    """
 
     name: str
     dtype: str
     shape: tuple[int, ...]
-    data: np.ndarray[Any, np.dtype[Any]] = field(repr=False)
+    data: bytes | list[bytes] = field(repr=False)
+
+    @property
+    def texts(self) -> list[bytes]:
+        """The elements of a tensor of BYTES; of another there are none."""
+        return self.data if isinstance(self.data, list) else []
+
+    @property
+    def array(self) -> np.ndarray[Any, np.dtype[Any]]:
+        """The elements as numpy holds them, in their shape; those of BYTES as objects."""
+        if isinstance(self.data, list):
+            return _objects(self.data).reshape(self.shape)
+        return np.frombuffer(self.data, NUMPY_TYPES[self.dtype]).reshape(self.shape)
 
 
 class BadOutput(Exception):
@@ -81,7 +107,15 @@ class BadOutput(Exception):
 
 def document_specs() -> tuple[DocumentSpec, ...]:
     """The tensors, in and out, of the `python` runtime."""
-    return (DocumentSpec(),)
+    return _DOCUMENT
+
+
+_DOCUMENT: Final = (DocumentSpec(),)
+
+
+def packed(dtype: str, flat: Sequence[Any]) -> bytes:
+    """The octets of numbers or booleans. Raises ``struct.error``, ``OverflowError``."""
+    return struct.pack(f"<{len(flat)}{_CODES[dtype]}", *flat)
 
 
 def encode(document: Any, specs: Sequence[Spec], *, max_batch_size: int) -> list[Tensor]:
@@ -101,13 +135,13 @@ def encode(document: Any, specs: Sequence[Spec], *, max_batch_size: int) -> list
             )
             continue
         try:
-            data = _array(value, spec)
+            shape, data = _content(value, spec)
         except _Unfit as error:
             violations.append(Violation(error.pointer, error.detail))
             continue
         if max_batch_size > 0:
-            data = data[np.newaxis]
-        tensors.append(Tensor(spec.name, spec.dtype, data.shape, data))
+            shape = (1, *shape)
+        tensors.append(Tensor(spec.name, spec.dtype, shape, data))
     if violations:
         raise Problem(
             "invalid-input",
@@ -131,7 +165,7 @@ def decode(tensors: Sequence[Tensor], specs: Sequence[Spec], *, max_batch_size: 
         if spec.pointer == "":
             document = value
         else:
-            _insert(document, tokens_of(spec.pointer), value)
+            _insert(document, _tokens(spec.pointer), value)
     return document
 
 
@@ -144,7 +178,7 @@ class _Unfit(Exception):
 
 def _resolve(document: Any, pointer: str) -> Any:
     value = document
-    for token in tokens_of(pointer):
+    for token in _tokens(pointer):
         if isinstance(value, dict):
             value = value.get(token, _ABSENT)
         elif isinstance(value, list) and token.isascii() and token.isdigit():
@@ -156,26 +190,32 @@ def _resolve(document: Any, pointer: str) -> Any:
     return value
 
 
-def _insert(document: dict[str, Any], tokens: list[str], value: Any) -> None:
+@lru_cache(maxsize=4096)
+def _tokens(pointer: str) -> tuple[str, ...]:
+    return tuple(tokens_of(pointer))
+
+
+def _insert(document: dict[str, Any], tokens: Sequence[str], value: Any) -> None:
     for token in tokens[:-1]:
         document = document.setdefault(token, {})
     document[tokens[-1]] = value
 
 
-def _array(value: Any, spec: Spec) -> np.ndarray[Any, np.dtype[Any]]:
+def _content(value: Any, spec: Spec) -> tuple[tuple[int, ...], bytes | list[bytes]]:
+    """(shape, data) of a value's tensor, without the batch dimension."""
     if spec.encoding == "json":
-        return _objects([orjson.dumps(value)])
+        return (1,), [orjson.dumps(value)]
     if spec.encoding in ("base64", "utf8"):
         if not isinstance(value, str):
             raise _Unfit(spec.pointer, f"This must be a text, not {_kind(value)}.")
-        data = np.frombuffer(_octets(value, spec), dtype=np.uint8)
-        _check_shape(data.shape, spec)
-        return data
+        octets = _octets(value, spec)
+        _check_shape((len(octets),), spec)
+        return (len(octets),), octets
     if not spec.shape:
-        return _cast([value], (1,), spec, scalar=True)
+        return (1,), _cast([value], (1,), spec, scalar=True)
     shape, flat = _flatten(value, spec)
     _check_shape(shape, spec)
-    return _cast(flat, shape, spec, scalar=False)
+    return shape, _cast(flat, shape, spec, scalar=False)
 
 
 def _octets(text: str, spec: Spec) -> bytes:
@@ -211,37 +251,41 @@ def _flatten(value: Any, spec: Spec) -> tuple[tuple[int, ...], list[Any]]:
 
 def _cast(
     flat: list[Any], shape: tuple[int, ...], spec: Spec, *, scalar: bool
-) -> np.ndarray[Any, np.dtype[Any]]:
+) -> bytes | list[bytes]:
     place_shape: Sequence[int] = () if scalar else shape
 
     def unfit(index: int, detail: str) -> _Unfit:
         return _Unfit(_place(spec.pointer, index, place_shape), detail)
 
-    allowed, wanted = _ALLOWED[_family(spec.dtype)]
-    if not set(map(type, flat)) <= allowed:
+    family = _family(spec.dtype)
+    allowed, wanted = _ALLOWED[family]
+    kinds = set(map(type, flat))
+    if not kinds <= allowed:
         index = next(i for i, each in enumerate(flat) if type(each) not in allowed)
         raise unfit(index, f"This must be {wanted}, not {_kind(flat[index])}.")
-    if spec.dtype == "BYTES":
-        return _objects([each.encode() for each in flat]).reshape(shape)
-    numpy_type = NUMPY_TYPES[spec.dtype]
-    if _family(spec.dtype) == "integer":
-        limits = np.iinfo(numpy_type)
-        for index, each in enumerate(flat) if float in set(map(type, flat)) else ():
+    if family == "text":
+        return [each.encode() for each in flat]
+    if family == "integer" and float in kinds:
+        for index, each in enumerate(flat):
             if not float(each).is_integer():
                 raise unfit(index, "This must be a whole number.")
-        if flat and (min(flat) < limits.min or max(flat) > limits.max):
-            index = next(i for i, n in enumerate(flat) if not limits.min <= n <= limits.max)
-            raise unfit(index, f"This must be from {limits.min} to {limits.max} ({spec.dtype}).")
-        return np.array([int(each) for each in flat], dtype=numpy_type).reshape(shape)
+        flat = [int(each) for each in flat]
     try:
-        with np.errstate(over="ignore"):
-            data = np.array(flat, dtype=np.float64).astype(numpy_type).reshape(shape)
-    except OverflowError:
-        data = np.full(shape, np.inf)
-    if data.dtype != np.bool_ and not np.isfinite(data).all():
-        index = int(np.argmin(np.isfinite(data)))
-        raise unfit(index, f"This number is beyond what {spec.dtype} can hold.")
-    return data
+        return packed(spec.dtype, flat)
+    except (struct.error, OverflowError):
+        index = next(i for i, each in enumerate(flat) if not _fits(spec.dtype, each))
+    if family == "integer":
+        limits = np.iinfo(NUMPY_TYPES[spec.dtype])
+        raise unfit(index, f"This must be from {limits.min} to {limits.max} ({spec.dtype}).")
+    raise unfit(index, f"This number is beyond what {spec.dtype} can hold.")
+
+
+def _fits(dtype: str, value: Any) -> bool:
+    try:
+        packed(dtype, [value])
+    except (struct.error, OverflowError):
+        return False
+    return True
 
 
 _ALLOWED: Final[dict[str, tuple[set[type], str]]] = {
@@ -293,49 +337,58 @@ def _kind(value: Any) -> str:
 
 
 def _value(tensor: Tensor, spec: Spec, *, batched: bool) -> Any:
-    what = f"The output tensor {spec.name!r}"
-    if tensor.dtype != spec.dtype:
-        raise BadOutput(f"{what} has type {tensor.dtype}, the manifest declares {spec.dtype}.")
-    data = tensor.data
-    shape = tuple(tensor.shape)
+    dtype, encoding, shape = spec.dtype, spec.encoding, tensor.shape
+    if tensor.dtype != dtype:
+        raise _bad(spec, f"has type {tensor.dtype}, the manifest declares {dtype}.")
     if batched:
         if shape[:1] != (1,):
-            raise BadOutput(f"{what} has shape {list(shape)}: one row was asked for.")
-        data, shape = data[0], shape[1:]
-    declared = tuple(spec.shape) or (1,)
-    if len(shape) != len(declared) or any(
-        want not in (-1, have) for have, want in zip(shape, declared, strict=True)
+            raise _bad(spec, f"has shape {list(shape)}: one row was asked for.")
+        shape = shape[1:]
+    declared = spec.shape or (1,)
+    if shape != declared and (
+        len(shape) != len(declared)
+        or any(want not in (-1, have) for have, want in zip(shape, declared, strict=True))
     ):
-        raise BadOutput(
-            f"{what} has shape {list(shape)}, the manifest declares {list(spec.shape)}."
-        )
-    if spec.dtype.startswith("FP") and not np.isfinite(data).all():
-        raise BadOutput(f"{what} holds NaN or an infinity, which JSON cannot carry.")
-    if spec.encoding == "base64":
-        return base64.b64encode(data.tobytes()).decode()
+        raise _bad(spec, f"has shape {list(shape)}, the manifest declares {list(spec.shape)}.")
+    data = tensor.data
     try:
-        if spec.encoding == "utf8":
-            return data.tobytes().decode()
-        if spec.encoding == "json":
-            return orjson.loads(data.reshape(-1)[0])
-        if spec.dtype == "BYTES":
-            data = _decoded(data)
+        if isinstance(data, list):
+            if encoding == "json":
+                return orjson.loads(data[0])
+            return _nested([each.decode() for each in data], shape, spec)
+        if encoding == "base64":
+            return base64.b64encode(data).decode()
+        if encoding == "utf8":
+            return data.decode()
     except UnicodeDecodeError:
-        raise BadOutput(f"{what} is not UTF-8 text.") from None
+        raise _bad(spec, "is not UTF-8 text.") from None
     except orjson.JSONDecodeError as error:
-        raise BadOutput(f"{what} is not JSON: {error}.") from None
-    return data.reshape(-1)[0].item() if _is_number(data, spec) else _plain(data, spec)
+        raise _bad(spec, f"is not JSON: {error}.") from None
+    numbers, finite = _numbers(data, dtype)
+    if not finite:
+        raise _bad(spec, "holds NaN or an infinity, which JSON cannot carry.")
+    return _nested(numbers, shape, spec)
 
 
-def _decoded(data: np.ndarray[Any, np.dtype[Any]]) -> np.ndarray[Any, np.dtype[Any]]:
-    texts = np.empty(data.size, dtype=np.object_)
-    texts[:] = [bytes(each).decode() for each in data.reshape(-1)]
-    return texts.reshape(data.shape)
+def _bad(spec: Spec, detail: str) -> BadOutput:
+    return BadOutput(f"The output tensor {spec.name!r} {detail}")
 
 
-def _is_number(data: np.ndarray[Any, np.dtype[Any]], spec: Spec) -> bool:
-    return not spec.shape and data.dtype != np.object_
+def _numbers(data: bytes, dtype: str) -> tuple[Sequence[Any], bool]:
+    """(elements, whether all are finite)"""
+    count = len(data) // ITEM_BYTES[dtype]
+    if count < _MANY:
+        few = struct.unpack(f"<{count}{_CODES[dtype]}", data)
+        return few, dtype not in _FLOATING or all(map(math.isfinite, few))
+    many = np.frombuffer(data, NUMPY_TYPES[dtype])
+    return many.tolist(), dtype not in _FLOATING or bool(np.isfinite(many).all())
 
 
-def _plain(data: np.ndarray[Any, np.dtype[Any]], spec: Spec) -> Any:
-    return data.reshape(-1)[0] if not spec.shape else data.tolist()
+def _nested(flat: Sequence[Any], shape: Sequence[int], spec: Spec) -> Any:
+    if not spec.shape:
+        return flat[0]
+    for position in range(len(shape) - 1, 0, -1):
+        length = shape[position]
+        rows = math.prod(shape[:position])
+        flat = [list(flat[row * length : (row + 1) * length]) for row in range(rows)]
+    return list(flat)

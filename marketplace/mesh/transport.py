@@ -6,6 +6,7 @@ network a minute later. Nodes of the settings are exempt: whoever runs the serve
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import socket
 import ssl
@@ -15,8 +16,6 @@ from typing import Final
 from urllib.parse import urlsplit
 
 import httpx
-from aiohttp.abc import AbstractResolver, ResolveResult
-from aiohttp.resolver import ThreadedResolver
 from django.conf import settings
 
 from inframind.storage.guard import UrlRefused, check_public_url, is_public
@@ -40,7 +39,7 @@ def request(
         raise httpx.ConnectError(str(error)) from None
     port = f":{parts.port}" if parts.port else ""
     timeout = httpx.Timeout(timeout_seconds, connect=CONNECT_SECONDS)
-    with httpx.Client(verify=_certificates(), timeout=timeout) as http:
+    with httpx.Client(verify=certificates(), timeout=timeout) as http:
         return http.request(
             method,
             parts._replace(netloc=f"{host}{port}").geturl(),
@@ -59,25 +58,19 @@ def pinned(url: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-class GuardedResolver(ThreadedResolver):
-    """The system's resolver; of what it finds, only addresses where a node may be."""
+async def addresses(host: str, port: int) -> tuple[str, ...]:
+    """Where a node of this name is now, of that only what the guard lets pass.
 
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        """Raises ``OSError`` when the name leads nowhere that is allowed."""
-        found = await super().resolve(host, port, family)
-        if host in _house_hosts():
-            return found
-        kept = [each for each in found if _admissible(each["host"])]
-        if not kept:
-            raise OSError(f"{host} does not lead to the public internet")
-        return kept
-
-
-def resolver() -> AbstractResolver:
-    """For a connector of the running loop."""
-    return GuardedResolver()
+    Raises ``OSError`` when the name leads nowhere that is allowed.
+    """
+    loop = asyncio.get_running_loop()
+    answers = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    found = dict.fromkeys(str(target[0]) for *_, target in answers)
+    if host not in _house_hosts():
+        found = {each: None for each in found if _admissible(each)}
+    if not found:
+        raise OSError(f"{host} does not lead to the public internet")
+    return tuple(found)
 
 
 def _admissible(text: str) -> bool:
@@ -93,6 +86,7 @@ def _house_hosts() -> frozenset[str]:
 
 
 @cache
-def _certificates() -> ssl.SSLContext:
+def certificates() -> ssl.SSLContext:
+    """The authorities that nodes' certificates are held against."""
     # Reading the authorities takes httpx longer than a look at a node.
     return httpx.create_ssl_context()

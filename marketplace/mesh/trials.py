@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import orjson
+
 from marketplace.catalog.models import Version
 from marketplace.catalog.trial import TrialFailure
-from marketplace.mesh import client, modelconfig, placing
+from marketplace.mesh import client, modelconfig, placing, streams
 from marketplace.mesh.models import Node, Placement
 from marketplace.mesh.tensors import BadOutput, decode, encode
 
@@ -24,17 +26,14 @@ class Session:
         self.load_duration_ms = placement.load_duration_ms
 
     def infer(self, document: Any, *, timeout_seconds: float) -> Any:
-        """The output document. Raises ``TrialFailure``, or the 422 ``Problem`` of ``encode``."""
-        batch = self._program.max_batch_size
-        tensors = encode(document, self._program.inputs, max_batch_size=batch)
+        """The output document, or the list of a streaming version's.
+
+        Raises ``TrialFailure``, or the 422 ``Problem`` of ``encode``.
+        """
         try:
-            answer = client.infer_once(
-                placing.address_of(self._node),
-                self._triton_model,
-                tensors,
-                timeout_seconds=timeout_seconds,
-            )
-            return decode(answer, self._program.outputs, max_batch_size=batch)
+            if self._program.streaming:
+                return self._pieces(document, timeout_seconds)
+            return self._whole(document, timeout_seconds)
         except BadOutput as error:
             raise TrialFailure(
                 "invalid-output",
@@ -53,6 +52,25 @@ class Session:
             raise TrialFailure(
                 "node-lost", f"The node was lost: {error}", "It is tried again.", retry=True
             ) from None
+
+    def _whole(self, document: Any, timeout_seconds: float) -> Any:
+        batch = self._program.max_batch_size
+        answer = client.infer_once(
+            placing.address_of(self._node),
+            self._triton_model,
+            encode(document, self._program.inputs, max_batch_size=batch),
+            timeout_seconds=timeout_seconds,
+        )
+        return decode(answer, self._program.outputs, max_batch_size=batch)
+
+    def _pieces(self, document: Any, timeout_seconds: float) -> list[Any]:
+        pieces = streams.pieces_once(
+            placing.address_of(self._node),
+            self._triton_model,
+            orjson.dumps(document),
+            timeout_seconds=timeout_seconds,
+        )
+        return [streams.document_of(piece) for piece in pieces]
 
     def offers_privacy(self, runtime: str) -> bool:
         """Whether a node that is ready offers this privacy runtime."""

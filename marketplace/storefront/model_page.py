@@ -106,7 +106,9 @@ def _call_parts(version: Version, document: Any) -> dict[str, Any]:
     return {
         "endpoint": endpoint,
         "needs_token": needs_token,
-        "snippets": snippets(endpoint, document, needs_token=needs_token),
+        "snippets": snippets(
+            endpoint, document, needs_token=needs_token, streaming=version.streaming
+        ),
     }
 
 
@@ -178,6 +180,7 @@ def _diagnostics(version: Version, request: HttpRequest, tried: Tried | None) ->
     measured = [hour.p50_ms for hour in hours if hour.p50_ms is not None]
     return {
         "diagnostics": found,
+        "placements": mesh.where_runs(version),
         "hourly_calls": calls,
         "calls_label": calls_label(calls),
         "calls_hints": [f"{hour.at:%H:%M} UTC: {_calls_words(hour)}" for hour in hours],

@@ -7,6 +7,16 @@ from dataclasses import dataclass
 from typing import Any
 
 INLINE_LIMIT = 2_000
+_EVENTS = "text/event-stream"
+_PYTHON_ANSWER = "\nanswer.raise_for_status()\nprint(answer.json())\n"
+_PYTHON_EVENTS = (
+    " as answer:\n    answer.raise_for_status()\n"
+    "    for line in answer.iter_lines():\n        print(line)\n"
+)
+_SCRIPT_EVENTS = (
+    "for await (const text of answer.body.pipeThrough(new TextDecoderStream())) {\n"
+    "  console.log(text);\n}\n"
+)
 
 
 @dataclass(frozen=True)
@@ -44,28 +54,34 @@ def python_literal(document: Any) -> str:
     return repr(document)
 
 
-def snippets(endpoint: str, document: Any, *, needs_token: bool) -> tuple[Snippet, ...]:
-    """The call of `endpoint` with `document` in three languages.
+def snippets(
+    endpoint: str, document: Any, *, needs_token: bool, streaming: bool = False
+) -> tuple[Snippet, ...]:
+    """The call of `endpoint` with `document` in three languages; `streaming`: for its events.
 
     A document too long to read inside a command is taken from `input.json` instead.
     """
     inline = len(_compact(document)) <= INLINE_LIMIT
-    bearer = '"Authorization": f"Bearer {os.environ[\'INFRA_TOKEN\']}"' if needs_token else ""
+    given = ['"Authorization": f"Bearer {os.environ[\'INFRA_TOKEN\']}"'] if needs_token else []
+    given += [f'"Accept": "{_EVENTS}"'] if streaming else []
+    asked = 'with httpx.stream(\n    "POST",\n' if streaming else "answer = httpx.post(\n"
     python = [
         "import os\n\n" if needs_token else "",
-        f'import httpx\n\nanswer = httpx.post(\n    "{endpoint}",\n',
-        f"    headers={{{bearer}}},\n" if bearer else "",
+        f'import httpx\n\n{asked}    "{endpoint}",\n',
+        f"    headers={{{', '.join(given)}}},\n" if given else "",
         "    json=" if inline else "    content=",
     ]
     script = [
         "" if inline else 'import { readFile } from "node:fs/promises";\n\n',
         f'const answer = await fetch("{endpoint}", {{\n  method: "POST",\n  headers: {{\n',
         "    Authorization: `Bearer ${process.env.INFRA_TOKEN}`,\n" if needs_token else "",
+        f'    Accept: "{_EVENTS}",\n' if streaming else "",
         '    "Content-Type": "application/json",\n  },\n  body: ',
         "JSON.stringify(" if inline else "",
     ]
     shell = [
-        f"curl {endpoint} \\\n",
+        f"curl {'-N ' if streaming else ''}{endpoint} \\\n",
+        f"  -H 'Accept: {_EVENTS}' \\\n" if streaming else "",
         '  -H "Authorization: Bearer $INFRA_TOKEN" \\\n' if needs_token else "",
         "  -H 'Content-Type: application/json' \\\n  --data ",
     ]
@@ -84,7 +100,7 @@ def snippets(endpoint: str, document: Any, *, needs_token: bool) -> tuple[Snippe
             before="".join(python),
             writer="python" if inline else "",
             document=python_literal(document) if inline else 'open("input.json", "rb").read()',
-            after=",\n    timeout=30,\n)\nanswer.raise_for_status()\nprint(answer.json())\n",
+            after=",\n    timeout=30,\n)" + (_PYTHON_EVENTS if streaming else _PYTHON_ANSWER),
         ),
         Snippet(
             id="snippet-javascript",
@@ -94,6 +110,6 @@ def snippets(endpoint: str, document: Any, *, needs_token: bool) -> tuple[Snippe
             document=_compact(document) if inline else 'await readFile("input.json")',
             after=f"{')' if inline else ''},\n}});\n"
             "if (!answer.ok) throw new Error(await answer.text());\n"
-            "console.log(await answer.json());\n",
+            + (_SCRIPT_EVENTS if streaming else "console.log(await answer.json());\n"),
         ),
     )

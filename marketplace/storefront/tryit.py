@@ -22,7 +22,7 @@ from inframind.lib.problem import Problem
 from marketplace.catalog.models import Version
 from marketplace.catalog.serving import not_on_the_list
 from marketplace.catalog.visibility import kind_of, roles_on
-from marketplace.gateway import loop, pipeline
+from marketplace.gateway import loop, pipeline, streaming
 from marketplace.storefront.pages import viewer_of
 from marketplace.storefront.readable import readable_json
 from marketplace.storefront.schema_form import Field, read_form, with_violations
@@ -129,22 +129,23 @@ def answer_of_problem(
 def _call(version: Version, body: bytes, caller: Caller | None, remote_address: str) -> Answer:
     started = time.perf_counter()
     call_id = new_uuid7()
-    reply = loop.submit(
-        pipeline.call(
-            pipeline.CallRequest(
-                call_id=call_id,
-                name=version.model_id,
-                number=version.number,
-                body=body,
-                caller=caller,
-                budget_base_units=None,
-                remote_address=remote_address,
-                deadline_seconds=settings.CALL_DEADLINE_SECONDS,
-            )
-        ),
-        settings.CALL_DEADLINE_SECONDS + GRACE_SECONDS,
+    call = pipeline.CallRequest(
         call_id=call_id,
+        name=version.model_id,
+        number=version.number,
+        body=body,
+        caller=caller,
+        budget_base_units=None,
+        remote_address=remote_address,
+        deadline_seconds=settings.CALL_DEADLINE_SECONDS,
     )
+    seconds = settings.CALL_DEADLINE_SECONDS
+    if version.streaming:
+        # A page shows an answer whole, so it waits for all of its pieces.
+        work, seconds = streaming.gathered(call), settings.STREAM_DEADLINE_SECONDS
+    else:
+        work = pipeline.call(call)
+    reply = loop.submit(work, seconds + GRACE_SECONDS, call_id=call_id)
     headers = {key.lower(): value for key, value in reply.headers.items()}
     latency_ms = _timed_ms(headers.get("server-timing", ""), (time.perf_counter() - started) * 1000)
     document = orjson.loads(reply.document)

@@ -23,6 +23,7 @@ from marketplace.catalog.services import register
 from marketplace.gateway import queries as gateway
 from marketplace.gateway import receipts
 from marketplace.mesh import queries as mesh
+from marketplace.mesh.reputation import MIN_SAMPLE
 from marketplace.mesh.services import HOUSE_OPERATOR
 from marketplace.storefront import listing
 from marketplace.storefront.cards import Card, cards_of, cards_of_lists
@@ -213,7 +214,9 @@ def publish(request: HttpRequest) -> HttpResponse:
 def nodes(request: HttpRequest) -> HttpResponse:
     """The servers of the mesh and what each runs."""
     return render(
-        request, "storefront/nodes.html", {"nodes": mesh.nodes(), "house": HOUSE_OPERATOR}
+        request,
+        "storefront/nodes.html",
+        {"nodes": mesh.nodes(), "house": HOUSE_OPERATOR, "rated_from": MIN_SAMPLE},
     )
 
 

@@ -133,8 +133,11 @@ def test_no_page_breaks_on_odd_input(wallet: Wallet) -> None:
             if path.startswith(("/api/", "/inference/")):
                 continue
             yield f"GET {path}", desk.get(path + QUERY)
-            yield f"GET {path} by a stranger", stranger.get(path + QUERY)
             yield f"POST {path}", desk.post(path, FORM)
+            # The door of the portal sends strangers away before it reads a word of the address.
+            if path.startswith("/admin/") and any(odd in path for odd in ODD[1:]):
+                continue
+            yield f"GET {path} by a stranger", stranger.get(path + QUERY)
             yield f"POST {path} by a stranger", stranger.post(path, FORM, headers=BAD_REFERER)
 
     assert _faults(answers()) == []
@@ -158,9 +161,12 @@ def test_no_part_of_the_api_breaks_on_odd_input(wallet: Wallet) -> None:
                 continue
             yield f"GET {path}", program.get(path + QUERY)
             yield f"DELETE {path}", program.delete(path)
-            for number, body in enumerate(BODIES):
-                for method in (program.post, program.patch, program.put):
-                    yield f"body {number} to {path}", method(path, body, "application/json")
+            for method in (program.post, program.patch, program.put):
+                for number, body in enumerate(BODIES):
+                    answer = method(path, body, "application/json")
+                    yield f"body {number} to {path}", answer
+                    if answer.status_code == 405:
+                        break  # whatever the body
 
     assert _faults(answers()) == []
     assert program.get("/api/v1/account").status_code == 200

@@ -16,6 +16,8 @@ from inframind.lib.canonical import digest
 # Another process may hold the key of a call that was cut off; it is asked for again after so long.
 AGAIN_SECONDS: Final = 1.0
 KEYED, BAD, REPEATED, OLD_FIRST = 0.5, 0.03, 0.03, 0.4
+# Some go away before they can have an answer.
+GONE, GONE_SECONDS, PATIENT_SECONDS = 0.03, 0.02, 40.0
 TEMPORARY: Final = {409, 429, 502, 503, 504}
 # With so many outcomes unknown, nobody begins anything new.
 UNKNOWN_AT_MOST: Final = 60
@@ -86,7 +88,7 @@ class Callers:
         where one stays unknown."""
         deadline = time.monotonic() + timeout_seconds
         rng = random.Random(f"{self.seed}-settle")
-        with httpx.Client(timeout=40, trust_env=False) as http:
+        with httpx.Client(trust_env=False) as http:
             while self._waiting:
                 assert time.monotonic() < deadline, f"{len(self._waiting)} calls have no outcome"
                 wish = self._due()
@@ -97,7 +99,7 @@ class Callers:
 
     def _go(self, number: int) -> None:
         rng = random.Random(f"{self.seed}-{number}")
-        with httpx.Client(timeout=40, trust_env=False) as http:
+        with httpx.Client(trust_env=False) as http:
             while not self._stopped.is_set():
                 wish = self._next(rng)
                 if wish is None:
@@ -139,7 +141,8 @@ class Callers:
             headers["Idempotency-Key"] = wish.key
         url = f"{rng.choice(self.urls)}/inference/v1/{self.reference}"
         try:
-            answer = http.post(url, json=wish.document, headers=headers)
+            patience = GONE_SECONDS if rng.random() < GONE else PATIENT_SECONDS
+            answer = http.post(url, json=wish.document, headers=headers, timeout=patience)
         except httpx.HTTPError:
             # Nobody there, or cut off: whether it was served is not known.
             time.sleep(0.1)

@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -19,23 +19,26 @@ from psycopg import sql
 
 from inframind.devstack.chain import Anvil, Contracts, ensure_contracts, start_anvil
 from inframind.devstack.chaintools import ChainTools, ensure_chain_tools
+from inframind.devstack.nodevenv import ensure_node_venv
 from inframind.devstack.ports import LOOPBACK, answers_ok, free_ports
 from inframind.devstack.postgres import Postgres, start_postgres
 from inframind.devstack.processes import Child, Children
 from inframind.devstack.redis import Redis, start_redis
 from inframind.devstack.secrets import Secrets, fresh_secrets
+from inframind.devstack.stack import TRUSTED_NODES
+from inframind.devstack.triton import Node, make_node
 from inframind.devstack.web import Application
-from tests import servers
 from tests.journeys.bank import Bank
 from tests.journeys.market import ROOT, Ran, run_command
 
 
 @dataclass(slots=True, repr=False)
 class Crashing:
-    """Durable servers, several web processes, a worker and a clock: ``start`` and ``close``.
+    """Durable servers, two nodes, some web processes, a worker and a clock: ``start``, ``close``.
 
-    Whatever is killed is started again by the same call, without waiting until it answers, except
-    for PostgreSQL and the chain, which are awaited. One thread at a time may call its methods.
+    The first web process serves pages and calls, the others calls alone. Whatever is killed is
+    started again by the same call, without waiting until it answers, except for PostgreSQL, Redis
+    and the chain, which are awaited. One thread at a time may call its methods.
     """
 
     folder: Path
@@ -45,6 +48,7 @@ class Crashing:
     web_ports: list[int]
     postgres: Postgres
     redis: Redis
+    nodes: list[Node]
     anvil: Anvil
     contracts: Contracts
     bank: Bank
@@ -66,6 +70,7 @@ class Crashing:
                 children, folder=folder / "postgres", password=secrets.postgres
             )
             server = start_redis(children, folder=folder / "redis", password=secrets.redis)
+            nodes = _started_nodes(children, folder, secrets.triton)
             [port] = free_ports(1)
             anvil = start_anvil(children, tools, state=folder / "chain" / "state.json", port=port)
             contracts = ensure_contracts(
@@ -74,8 +79,9 @@ class Crashing:
             bank = Bank.founded(anvil, contracts, secrets.chain)
             ports = free_ports(web_processes)
             crashing = cls(
-                folder, children, secrets, tools, ports, postgres, server, anvil, contracts, bank
-            )
+                folder, children, secrets, tools, ports, postgres, server, nodes, anvil, contracts,
+                bank,
+            )  # fmt: skip
             (folder / "static").mkdir()
             crashing.env = {**os.environ, **crashing._environment(), **settings}
             crashing._application.manage("migrate", "--no-input", "--verbosity=0")
@@ -120,7 +126,7 @@ class Crashing:
 
     def kill_web(self, index: int) -> None:
         self.webs[index].kill()
-        self.webs[index] = self._application.web(self.web_ports[index])
+        self.webs[index] = self._web(index)
 
     def kill_worker(self) -> None:
         assert self.worker is not None
@@ -138,6 +144,29 @@ class Crashing:
         self.postgres = start_postgres(
             self.children, folder=self.folder / "postgres", password=self.secrets.postgres
         )
+
+    def kill_redis(self) -> None:
+        """The server at once; what it had appended to disk is there again."""
+        self.redis.child.kill()
+        self.redis = start_redis(
+            self.children,
+            folder=self.folder / "redis",
+            password=self.secrets.redis,
+            port=self.redis.port,
+        )
+
+    def kill_node(self, index: int) -> None:
+        """The node's server at once; it comes back empty."""
+        self.nodes[index].kill()
+        self.nodes[index].begin()
+
+    @contextmanager
+    def node_paused(self, index: int) -> Iterator[None]:
+        """It takes connections and answers nobody."""
+        child = self.nodes[index].child
+        assert child is not None
+        with _paused(child):
+            yield
 
     def flush_redis(self) -> None:
         """Sessions, counters, queued tasks: all gone."""
@@ -157,12 +186,8 @@ class Crashing:
     @contextmanager
     def chain_paused(self) -> Iterator[None]:
         """It takes connections and answers nobody."""
-        pid = _program_of(self.anvil.child)
-        os.kill(pid, signal.SIGSTOP)
-        try:
+        with _paused(self.anvil.child):
             yield
-        finally:
-            os.kill(pid, signal.SIGCONT)
 
     def await_some(self, *, timeout_seconds: float = 120) -> None:
         """Returns when all web processes but one answer, so that callers have somebody to call."""
@@ -175,15 +200,20 @@ class Crashing:
         """Returns when every web process answers; what has ended is started again."""
         for index, port in enumerate(self.web_ports):
             if not self.webs[index].alive:
-                self.webs[index] = self._application.web(port)
+                self.webs[index] = self._web(index)
             self._application.await_web(self.webs[index], port)
 
     @property
     def _application(self) -> Application:
         return Application(self.children, ROOT, self.env)
 
+    def _web(self, index: int) -> Child:
+        role = "gateway" if index else "all"
+        env = {**self.env, "INFRAMIND_ROLE": role}
+        return Application(self.children, ROOT, env).web(self.web_ports[index])
+
     def _start_application(self) -> None:
-        self.webs = [self._application.web(port) for port in self.web_ports]
+        self.webs = [self._web(index) for index in range(len(self.web_ports))]
         self.worker = self._application.worker()
         self.beat = self._application.beat(self.folder / "beat-schedule")
         self.await_all()
@@ -193,7 +223,7 @@ class Crashing:
             "DATABASE_URL": self.postgres.url,
             "REDIS_URL": self.redis.url,
             "SECRET_KEY": self.secrets.django,
-            "TRITON_NODES": json.dumps(servers.shared_nodes()),
+            "TRITON_NODES": json.dumps([node.document() for node in self.nodes]),
             "STORE_DIR": str(self.folder / "store"),
             "STATIC_ROOT": str(self.folder / "static"),
             "SITE_URL": self.urls[0],
@@ -206,6 +236,38 @@ class Crashing:
             "WALLET_CALLS_PER_MINUTE": "1000000",
             "PYTHONWARNINGS": "",
         }
+
+
+def _started_nodes(children: Children, folder: Path, secret: str) -> list[Node]:
+    venv = ensure_node_venv(children, say=print)
+    nodes = [
+        make_node(
+            name=name,
+            is_sandbox=False,
+            secret=secret,
+            folder=folder / "triton" / name,
+            venv=venv,
+            children=children,
+        )
+        for name in TRUSTED_NODES
+    ]
+    for node in nodes:
+        node.begin()
+    for node in nodes:
+        node.await_ready()
+    return nodes
+
+
+@contextmanager
+def _paused(child: Child) -> Iterator[None]:
+    pid = _program_of(child)
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        # It can have been killed meanwhile, by whoever paused it or by its own guard.
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
 
 
 def _program_of(child: Child, *, timeout_seconds: float = 5) -> int:

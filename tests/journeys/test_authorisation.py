@@ -108,8 +108,9 @@ def test_every_permission_of_the_table_is_asked_for_somewhere() -> None:
     from inframind.lib.access import PERMISSIONS
 
     asked = {permission for each in EVERY for permission in each.permissions.values()}
-    # The admin portal's pages are Django's: they ask through its site class.
-    assert set(PERMISSIONS) - asked == {"admin.administer", "code.review"}
+    # The admin portal's pages are Django's: they ask through its site class. A call's address asks
+    # for another permission with ``?explain=1``.
+    assert set(PERMISSIONS) - asked == {"admin.administer", "code.review", "route.explain"}
 
 
 @pytest.mark.parametrize(

@@ -72,16 +72,26 @@ def _crash(crashing: Crashing, rng: random.Random) -> Counter[str]:
         time.sleep(rng.uniform(0.5, 4.0))
         child.kill()
 
+    def kill_node() -> None:
+        crashing.kill_node(rng.randrange(len(crashing.nodes)))
+
+    def pause_node() -> None:
+        with crashing.node_paused(rng.randrange(len(crashing.nodes))):
+            time.sleep(rng.uniform(0.5, 6.0))
+
     def pause_chain() -> None:
         with crashing.chain_paused():
             time.sleep(rng.uniform(0.5, 6.0))
 
     kinds: dict[str, tuple[int, Callable[[], None]]] = {
-        "web": (52, kill_web),
-        "worker": (22, crashing.kill_worker),
+        "web": (42, kill_web),
+        "node": (10, kill_node),
+        "node-pause": (4, pause_node),
+        "worker": (18, crashing.kill_worker),
         "beat": (6, crashing.kill_beat),
         "close_epoch": (8, kill_closing),
         "postgres": (4, crashing.kill_postgres),
+        "redis": (4, crashing.kill_redis),
         "redis-flush": (3, crashing.flush_redis),
         "chain-pause": (3, pause_chain),
         "chain-restart": (2, crashing.restart_chain),

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
+import psycopg
 from django.db import connection
 from django.db.models import F
 
@@ -67,8 +68,13 @@ def charge(*rows: batches.Row) -> list[UUID]:
         rows,
         epoch=epoch.number,
         parameters_version=opening.latest_parameters().version,
-        at=opening.database_time(),
+        time_us=batches.microseconds(opening.database_time()),
     )
-    with connection.cursor() as cursor:
-        cursor.execute(batches.INSERT, sealed)
+    connection.ensure_connection()
+    with psycopg.Cursor(connection.connection) as cursor:
+        cursor.adapters.register_dumper(batches.Encoded, batches.EncodedDumper)
+        cursor.execute(
+            batches.WRITE,
+            [batches.Encoded(each) for each in batches.parameters_of(sealed, rows)],
+        )
     return [row.call_id for row in rows]

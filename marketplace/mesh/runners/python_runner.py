@@ -127,14 +127,22 @@ class Worker:
             try:
                 message = message[os.write(self.to_child, message) :]
             except BrokenPipeError:
-                raise Gone(self._ended()) from None
+                raise Gone(self.ended()) from None
         return self._receive(deadline)
 
     def kill(self) -> None:
+        """Ends the child and everything it started, and closes the pipes."""
+        self.end()
+        self.close()
+
+    def end(self) -> None:
         """Ends the child and everything it started."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, 9)
         self.process.wait()
+
+    def close(self) -> None:
+        """Closes the pipes."""
         for pipe in (self.to_child, self.from_child):
             os.close(pipe)
 
@@ -150,7 +158,7 @@ class Worker:
             self._wait(self.from_child, selectors.EVENT_READ, deadline)
             piece = os.read(self.from_child, min(size - len(data), 1 << 20))
             if not piece:
-                raise Gone(self._ended())
+                raise Gone(self.ended())
             data += piece
         return bytes(data)
 
@@ -160,7 +168,8 @@ class Worker:
             if not selector.select(max(0.0, deadline - time.monotonic())):
                 raise Gone("The model did not finish in time.")
 
-    def _ended(self) -> Any:
+    def ended(self) -> Any:
+        """Why nothing comes from the child any more, for a person."""
         try:
             status = self.process.wait(1)
         except subprocess.TimeoutExpired:

@@ -42,7 +42,7 @@ def test_a_node_joins_lists_and_shows(infra: Infra, server: dict[str, Any]) -> N
     assert f"  Wallet: {ADDRESS}" in outcome.stderr.splitlines()
     assert server["control_secret"] not in outcome.stdout + outcome.stderr
     assert Node.objects.get().operator_id == ADDRESS
-    assert infra("node", "list").stdout == f"mine-1\tready\t4\t0\t0\t{ADDRESS}\n"
+    assert infra("node", "list").stdout == f"mine-1\tready\t4\t0\t0\t{ADDRESS}\t-\n"
     assert len(json.loads(infra("node", "list", "--json").stdout)) == 1
     assert "Operator    " + ADDRESS in infra("node", "status", "mine-1").stdout.splitlines()
     document = json.loads(infra("node", "status", "mine-1", "--json").stdout)

@@ -228,6 +228,16 @@ def test_a_python_entrypoint_is_file_and_class() -> None:
     assert "file and class" in refused(PYTHON_MANIFEST + "entrypoint: ../b.py:Sum\n")[0].detail
 
 
+def test_a_streaming_model_s_examples_are_lists_of_pieces() -> None:
+    streaming = PYTHON_MANIFEST + "streaming: true\n"
+    assert "list of its pieces" in refused(streaming)[0].detail
+    pieces = streaming.replace("output: {echo: hello}", "output: [{echo: hel}, {echo: 5}]")
+    (violation,) = refused(pieces)
+    assert violation.pointer == "/examples/0/output/1/echo"
+    assert parse_manifest(pieces.replace("echo: 5", "echo: lo").encode()).streaming
+    assert "not to onnx" in refused(MANIFEST + "streaming: true\n")[0].detail
+
+
 def test_what_is_replaced_is_a_version_or_a_model() -> None:
     assert read_replaces("1.0") == (None, "1.0.0")
     assert read_replaces("echo-text") == ("echo-text", None)

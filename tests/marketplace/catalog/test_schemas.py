@@ -95,3 +95,5 @@ def test_at_most_twenty_violations_are_told() -> None:
 def test_a_key_with_another_schema_gets_another_validator() -> None:
     assert validator_for("k", {"type": "null"}).is_valid(None)
     assert not validator_for("k", {"type": "string"}).is_valid(None)
+    same = {"type": "string"}
+    assert validator_for("k", same) is validator_for("k", same)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from django.conf import settings as configured
 from django.db import connection, connections
 
 from inframind.devstack.triton import Node as Server
+from inframind.devstack.triton import _descendants
 from inframind.lib.ids import new_uuid7
 from marketplace.gateway import loop, pipeline
 from marketplace.gateway.models import Call
@@ -23,6 +26,7 @@ from marketplace.mesh.models import Node, Placement
 from marketplace.mesh.placing import address_of
 
 from ..mesh.serving import fresh_name, list_doubler
+from . import money
 
 CALLS = 500
 CONCURRENCY = 8
@@ -147,6 +151,85 @@ def test_calls_leave_no_transaction_open(mesh: list[Node], call: Any) -> None:
             "WHERE datname = current_database() AND state LIKE 'idle in transaction%'"
         )
         assert cursor.fetchone() == (0,)
+
+
+def test_a_node_that_hangs_among_paid_calls_fails_none(
+    private_mesh: list[Server], settings: Any
+) -> None:
+    settings.WALLET_CALLS_PER_MINUTE = 100_000
+    version = money.paid_doubler()
+    money.fund(money.GUEST, 10_000 * money.FEE)
+    token = money.token_of()
+    assert len(on_both(version)) == 2
+    victim = private_mesh[0].child
+    assert victim is not None
+    hung = [victim.pid, *_descendants(victim.pid)]
+    until = time.monotonic() + 8
+
+    def caller(_: int) -> int:
+        calls = 0
+        while time.monotonic() < until:
+            answer = loop.submit(pipeline.call(money.request_of(version.model_id, token)), 40)
+            assert answer.status == 200, answer.document
+            calls += 1
+            if calls == 20:
+                stop.set()
+        return calls
+
+    stop = threading.Event()
+    try:
+        with ThreadPoolExecutor(CONCURRENCY) as callers:
+            counts = callers.map(caller, range(CONCURRENCY))
+            assert stop.wait(30)
+            for pid in hung:
+                os.kill(pid, signal.SIGSTOP)
+            calls = sum(counts)
+    finally:
+        for pid in hung:
+            os.kill(pid, signal.SIGCONT)
+
+    served = Call.objects.filter(version=version, outcome="served")
+    assert served.count() == calls
+    assert money.spent() == calls * money.FEE
+    # Each caller lost one call to it at most, and a few had it on trial.
+    assert served.exclude(missed_nodes=[]).count() <= 2 * CONCURRENCY
+
+
+def test_a_model_unloaded_again_and_again_under_load_fails_no_call(
+    mesh: list[Node], settings: Any
+) -> None:
+    settings.ANONYMOUS_CALLS_PER_MINUTE = 100_000
+    version = list_doubler(fresh_name("doubler"))
+    placements = on_both(version)
+    over = threading.Event()
+
+    def unload() -> None:
+        for number in range(6):
+            placement = placements[number % 2]
+            with suppress(client.NodeError):
+                control.unload(address_of(placement.node), triton_name(version.pk))
+            over.wait(0.7)
+            services.place_due()
+        over.set()
+        connections.close_all()
+
+    def caller(_: int) -> list[int]:
+        statuses = []
+        while not over.is_set():
+            answer = loop.submit(pipeline.call(request(version.model_id)), 40)
+            statuses.append(answer.status)
+        return statuses
+
+    unloader = threading.Thread(target=unload)
+    unloader.start()
+    try:
+        with ThreadPoolExecutor(4) as callers:
+            statuses = [each for found in callers.map(caller, range(4)) for each in found]
+    finally:
+        over.set()
+        unloader.join()
+
+    assert set(statuses) == {200}
 
 
 @pytest.mark.parametrize("callers", [8])

@@ -7,11 +7,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from django.db.models.functions import Now
 from django.test import Client
 
 from inframind.identity.models import Token, Wallet
-from inframind.identity.services import mint_token
+from inframind.identity.services import mint_token, revoke_token
 from inframind.lib.amounts import parse_ifm
 from marketplace.catalog.models import AllowEntry, Model, Version
 from marketplace.gateway.models import Call
@@ -36,9 +35,9 @@ def token_of(address: str, *, actions: Any = ("invoke",), models: Any = ()) -> s
 
 
 def make_private(version: Version, *, guest: str = "") -> None:
-    Model.objects.filter(pk=version.model_id).update(
-        public=False, auth_required=True, restricted=True
-    )
+    model = Model.objects.get(pk=version.model_id)
+    model.public, model.auth_required, model.restricted = False, True, True
+    model.save()
     if guest:
         AllowEntry.objects.create(model=version.model, address=guest)
 
@@ -160,7 +159,8 @@ def test_what_is_taken_back_is_gone_at_the_next_call(doubler: Version, call: Any
     assert call(name, {"values": [1]}, token=token).status_code == 200
     AllowEntry.objects.all().delete()
     assert call(name, {"values": [1]}, token=token).status_code == 404
-    Token.objects.update(revoked_at=Now())
+    guest = Wallet.objects.get(pk=GUEST)
+    revoke_token(token_id=Token.objects.get(wallet=guest).pk, wallet=guest)
     assert call(name, {"values": [1]}, token=token).status_code == 401
 
 

@@ -38,6 +38,8 @@ def offered(*, code: bool = False, trusted: bool = False, operator: str = OPERAT
         (replace(wanted(public=False), named_nodes=frozenset({"other"})), offered(), False),
         (replace(wanted(public=False), named_nodes=NAMED), offered(code=True), False),
         (wanted("container"), offered(trusted=True), False),
+        (replace(wanted("python"), streaming=True), offered(code=True), False),
+        (replace(wanted("python"), streaming=True), replace(offered(code=True), grpc=True), True),
     ],
 )
 def test_who_runs_what(version: Wanted, node: Offered, allowed: bool) -> None:

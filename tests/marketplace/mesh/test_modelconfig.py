@@ -27,7 +27,14 @@ def onnx(max_batch_size: int = 0) -> Program:
 
 
 def planned(program: Program, hardware: Hardware, *paths: str) -> Plan:
-    return plan(program, hardware, package_paths=paths, load_seconds=50, run_seconds=30)
+    return plan(
+        program,
+        hardware,
+        package_paths=paths,
+        load_seconds=50,
+        run_seconds=30,
+        stream_seconds=300,
+    )
 
 
 def test_a_cpu_node_gets_our_runner_and_the_whole_package() -> None:
@@ -78,3 +85,14 @@ def test_publisher_code_travels_as_one_document_each_way() -> None:
     assert found.config["input"] == [{"name": "document", "data_type": "TYPE_STRING", "dims": [1]}]
     assert found.config["input"] == found.config["output"]
     assert set(found.programs) == {"1/model.py", "1/python_worker.py"}
+
+
+def test_a_streaming_model_is_decoupled_and_has_its_own_runner() -> None:
+    program = Program.of_documents(VERSION, "model.py:Model", streaming=True)
+    found = planned(program, CPU, "model.py")
+
+    assert found.config["model_transaction_policy"] == {"decoupled": True}
+    assert found.programs["1/model.py"].name == "python_stream_runner.py"
+    assert all(path.is_file() for path in found.programs.values())
+    details = json.loads(found.config["parameters"]["plan"]["string_value"])
+    assert (details["run_seconds"], details["stream_seconds"]) == (30, 300)

@@ -79,8 +79,8 @@ def test_no_call_is_routed_where_a_package_may_not_be(untrusted: Node) -> None:
     services.place(version_id=version.pk, node_id=untrusted.pk)
 
     async def routes() -> list[str]:
-        found = await Router().candidates(version.pk, wait_seconds=0.1)
-        return [route.node_name for route in found]
+        found = await Router().take(version.pk, paid=False, wait_seconds=0.1, queue_seconds=0.1)
+        return [found.route.node_name]
 
     assert loop.submit(routes(), 5) == ["node-a"]
     make_private(version)

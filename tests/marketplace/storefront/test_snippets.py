@@ -32,14 +32,26 @@ def test_python_reads_back_the_document(document: object) -> None:
     assert ast.literal_eval(python_literal(document)) == document
 
 
+@pytest.mark.parametrize("streaming", [False, True])
 @pytest.mark.parametrize("needs_token", [False, True])
 def test_the_python_snippet_is_python_and_names_the_token_only_where_needed(
-    needs_token: bool,
+    needs_token: bool, streaming: bool
 ) -> None:
-    snippet = snippets("http://h/inference/v1/m", {"a": [True, None]}, needs_token=needs_token)[1]
+    snippet = snippets(
+        "http://h/inference/v1/m",
+        {"a": [True, None]},
+        needs_token=needs_token,
+        streaming=streaming,
+    )[1]
     text = snippet.before + snippet.document + snippet.after
     ast.parse(text)
     assert ("INFRA_TOKEN" in text) == needs_token
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_every_snippet_asks_for_events_only_where_they_come(streaming: bool) -> None:
+    found = snippets("http://h/x", {"text": "a"}, needs_token=True, streaming=streaming)
+    assert ["text/event-stream" in each.before for each in found] == [streaming] * 3
 
 
 def test_a_long_document_is_taken_from_a_file() -> None:

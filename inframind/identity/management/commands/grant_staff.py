@@ -7,6 +7,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from inframind.identity import changes
 from inframind.identity.models import Wallet
 
 log = logging.getLogger(__name__)
@@ -29,5 +30,6 @@ class Command(BaseCommand):
             raise CommandError(str(error)) from None
         is_staff = not options["revoke"]
         Wallet.objects.filter(pk=wallet.pk).update(is_staff=is_staff)
+        changes.wallet_changed(wallet.pk)
         log.info("%s: is_staff=%s", wallet.pk, is_staff)
         self.stdout.write(f"{wallet.pk} is {'staff' if is_staff else 'not staff'}.")

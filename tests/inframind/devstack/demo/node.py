@@ -6,10 +6,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import numpy as np
-
 from marketplace.catalog.manifest import Manifest, parse_manifest
-from marketplace.mesh.tensors import Tensor, decode, encode
+from marketplace.mesh.tensors import Tensor, decode, encode, packed
 
 NODE_SIDE = Path(__file__).with_name("node_side.py")
 
@@ -46,7 +44,7 @@ class RunningPackage:
             return self._ask(document)
         size = tensors.max_batch_size
         given = [
-            {"name": t.name, "dtype": t.dtype, "shape": t.shape, "data": t.data.ravel().tolist()}
+            {"name": t.name, "dtype": t.dtype, "shape": t.shape, "data": t.array.ravel().tolist()}
             for t in encode(document, tensors.inputs, max_batch_size=size)
         ]
         return decode(
@@ -67,7 +65,6 @@ class RunningPackage:
 def _tensor(given: dict[str, Any]) -> Tensor:
     shape = tuple(given["shape"])
     if given["dtype"] == "BYTES":
-        data = np.array([text.encode() for text in given["data"]], object)
-    else:
-        data = np.array(given["data"])
-    return Tensor(given["name"], given["dtype"], shape, data.reshape(shape))
+        texts = [text.encode() for text in given["data"]]
+        return Tensor(given["name"], given["dtype"], shape, texts)
+    return Tensor(given["name"], given["dtype"], shape, packed(given["dtype"], given["data"]))

@@ -1,0 +1,112 @@
+"""``?explain=1``: where a call would go, and why. Nothing runs, nothing is charged."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+from urllib.parse import parse_qs
+
+import orjson
+
+from inframind.identity.api import bearer_of
+from inframind.identity.authority import admit, require
+from inframind.lib.problem import Problem
+from marketplace.catalog.queries import Servable, servable_on
+from marketplace.gateway import resources
+from marketplace.gateway.wire import Answer, Request
+from marketplace.mesh.absences import Absence, absences
+from marketplace.mesh.asyncdb import connection, in_thread
+from marketplace.mesh.routing import Candidate, View
+
+_YES: Final = frozenset({"1", "true", "yes"})
+
+
+def asked_for(query: str) -> bool:
+    """Whether a call's query string asks for an explanation instead of a call."""
+    return "explain" in query and parse_qs(query).get("explain", [""])[-1].lower() in _YES
+
+
+async def explain(request: Request, reference: str) -> Answer:
+    """What the router of this process knows of the version, for its owner and staff. 401, 403,
+    404, 410."""
+    here = await resources.here()
+    bearer, caller = bearer_of(request.headers.get("authorization", "")), request.caller
+    if bearer is not None:
+        caller = await here.knowledge.caller(bearer, request.remote_address)
+    name, _, number = reference.partition("@")
+    admit(caller, "route.explain", name=name)
+    async with connection() as database:
+        found = await servable_on(database, name, number or None, viewer=caller, calling=False)
+    require(
+        caller,
+        "route.explain",
+        found.kind,
+        roles=found.viewer_roles,
+        # Who does not see it was told so by the look-up.
+        seen=True,
+        otherwise=_not_told(found.name),
+    )
+    view = await here.router.view(found.version_id, paid=found.fee_base_units > 0)
+    elsewhere = await in_thread(absences, found.version_id)
+    return Answer(
+        200, orjson.dumps(_document(found, view, elsewhere)), {"Content-Type": "application/json"}
+    )
+
+
+def _not_told(name: str) -> Problem:
+    return Problem(
+        "forbidden",
+        f"How calls of {name} are routed is told to its owner and to staff.",
+        status=403,
+        remedy="Use a token of the owner's wallet.",
+        retry_safe=True,
+    )
+
+
+def _document(found: Servable, view: View, elsewhere: list[Absence]) -> dict[str, Any]:
+    able = [each for each in view.candidates if not each.why_not]
+    able.sort(key=lambda each: each.score)
+    placed = {each.route.node_name for each in view.candidates}
+    return {
+        "model": f"{found.name}@{found.number}",
+        "paid": found.fee_base_units > 0,
+        "rule": "Of two candidates at random the one with the lower score: recent latency, times "
+        "calls in flight there, over capacity and the square of its reputation.",
+        "best": able[0].route.node_name if able else None,
+        "candidates": [_candidate(each) for each in view.candidates],
+        "elsewhere": [
+            {"node": each.node_name, "node_state": each.node_state, "why_not": each.why}
+            for each in elsewhere
+            if each.node_name not in placed
+        ],
+        "loading": view.loading,
+        "waiting": {"calls": view.waiting, "at_most": view.waiting_max},
+        "retries_left": view.retries_left,
+        "hedging": {
+            # Before there are enough calls to know what is late, none is sent twice.
+            "after_ms": _ms(view.hedged_after_seconds),
+            "calls_seen": view.samples,
+        },
+        "known_for_ms": _ms(view.age_seconds),
+    }
+
+
+def _candidate(candidate: Candidate) -> dict[str, Any]:
+    route = candidate.route
+    return {
+        "node": route.node_name,
+        "state": candidate.state,
+        "why_not": candidate.why_not,
+        "score": round(candidate.score * 1_000_000, 3),
+        "latency_ms": _ms(candidate.seconds or None),
+        "in_flight": candidate.in_flight,
+        "limit": candidate.limit,
+        "capacity": route.capacity,
+        "reputation_bps": route.reputation_bps,
+        "paid_calls": route.paid_calls,
+        "errors_share": round(candidate.errors, 3),
+        "ejected_for_ms": _ms(candidate.ejected_seconds),
+    }
+
+
+def _ms(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds * 1000, 3)
