@@ -6,20 +6,20 @@ Graphs of one or two nodes, published as anybody publishes and verified by the s
 from __future__ import annotations
 
 import io
+import json
 import tarfile
 import time
 from typing import Any
 
 import numpy as np
 import onnx
-import yaml
 from onnx import TensorProto, helper
 
 from inframind.identity.models import Wallet
 from marketplace.catalog.models import Model, Version
 from marketplace.catalog.services import register
 
-PUBLISHER = "0xeC40000000000000000000000000000000000Ec4"
+PUBLISHER = "0x" + "ec40" * 10
 VERIFY_SECONDS = 120
 TEXT: dict[str, Any] = {
     "type": "object",
@@ -50,7 +50,7 @@ def text_model(name: str, *, fee: str) -> Version:
         input_schema=TEXT,
         output_schema=TEXT,
         tensors=tensors,
-        examples=[{"input": {"text": "hello"}}],
+        examples=[{"input": {"text": "hello"}, "output": {"text": "hello"}}],
         pricing={"per_request_fee": fee, "payout_address": PUBLISHER} if fee else {},
     )
 
@@ -64,17 +64,23 @@ def tensor_model(name: str) -> Version:
         [value("x", TensorProto.FLOAT, ["n"])],
         [value("y", TensorProto.FLOAT, ["n"])],
     )
-    numbers = {"type": "array", "items": {"type": "number"}}
+    number = {"type": "number", "minimum": -1e6, "maximum": 1e6}
+    numbers = {"type": "array", "items": number}
     return _published(
         name,
         graph,
-        input_schema={"type": "object", "required": ["x"], "properties": {"x": numbers}},
+        input_schema={
+            "type": "object",
+            "required": ["x"],
+            "properties": {"x": numbers},
+            "additionalProperties": False,
+        },
         output_schema={"type": "object", "required": ["y"], "properties": {"y": numbers}},
         tensors={
             "inputs": [{"name": "x", "dtype": "FP32", "shape": [-1]}],
             "outputs": [{"name": "y", "dtype": "FP32", "shape": [-1]}],
         },
-        examples=[{"input": {"x": [1, 2]}}],
+        examples=[{"input": {"x": [1, 2]}, "output": {"y": [1, 2]}}],
     )
 
 
@@ -117,7 +123,9 @@ def embedding_model(name: str) -> Version:
             "inputs": [{"name": "input_text", "dtype": "BYTES", "shape": [-1]}],
             "outputs": [{"name": "embedding", "dtype": "FP32", "shape": [-1, EMBEDDING]}],
         },
-        examples=[{"input": {"input_text": ["hello"]}}],
+        examples=[
+            {"input": {"input_text": ["hello"]}, "output": {"embedding": [[0.5] * EMBEDDING]}}
+        ],
     )
 
 
@@ -136,7 +144,7 @@ def _published(name: str, graph: Any, **manifest: Any) -> Version:
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w") as tar:
         for path, content in (
-            ("model.yaml", yaml.safe_dump(document).encode()),
+            ("model.yaml", json.dumps(document).encode()),
             ("model.onnx", bytes(model.SerializeToString())),
         ):
             member = tarfile.TarInfo(path)
@@ -150,5 +158,8 @@ def _published(name: str, graph: Any, **manifest: Any) -> Version:
         found = Model.objects.select_related("current__model").get(pk=name).current
         if found is not None:
             return found
+        failed = Version.objects.filter(model=name).exclude(state_reason="").first()
+        if failed is not None:
+            raise SystemExit(f"{name} was not verified: {failed.state_reason}")
         time.sleep(0.2)
     raise SystemExit(f"{name} was not verified within {VERIFY_SECONDS} s; see the worker's log.")

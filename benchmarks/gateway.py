@@ -61,7 +61,7 @@ def main(out: Path) -> None:
     durable = assert_durable()
     paid = echo.text_model("echo-paid-v1", fee=FEE)
     free = echo.text_model("echo-free-v1", fee="")
-    tensor = echo.tensor_model("echo-tensor-v1")
+    tensor = echo.tensor_model("echo-floats-v1")
     flat = echo.embedding_model("echo-flat-v1")
     versions = [paid, free, tensor, flat]
     endpoint = one_node(versions)

@@ -12,7 +12,7 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponseBase
 
 from inframind.lib.problem import Problem
-from inframind.problems import as_response
+from inframind.problems import as_response, for_protocol
 
 ACCEPTABLE_REQUEST_ID = re.compile(r"[0-9A-Za-z-]{8,64}\Z")
 _PROBE = re.compile(r"/(livez|readyz|metrics)\Z")
@@ -57,5 +57,7 @@ class RoleMiddleware:
                     remedy=f"Ask {settings.SITE_URL}{request.path_info[:200]}, where every address "
                     "is known.",
                 )
+                if request.path_info.startswith("/v2"):
+                    problem = for_protocol(problem)
                 return as_response(problem, request_id=request.META.get("REQUEST_ID", ""))
         return self.get_response(request)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import orjson
+from django.conf import settings
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse
 from rest_framework import exceptions
@@ -12,6 +13,17 @@ from rest_framework import exceptions
 from inframind.lib.problem import Problem, Violation, not_found
 
 CONTENT_TYPE = "application/problem+json"
+_PROTOCOL_ADDRESSES = (
+    "Of the Open Inference Protocol these are served: /v2, /v2/health/live, /v2/health/ready, "
+    "/v2/models/<name> and under it /ready, /config, /stats and /infer. Models are loaded and "
+    "unloaded by the marketplace."
+)
+
+
+def for_protocol(problem: Problem) -> Problem:
+    """The same with its detail as ``error`` too, where the protocol's clients look for it."""
+    problem.extra["error"] = problem.detail
+    return problem
 
 
 def as_response(problem: Problem, *, request_id: str = "") -> HttpResponse:
@@ -93,7 +105,10 @@ def _violations(detail: Any, pointer: str) -> list[Violation]:
 
 def page_not_found(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
     """404 in the reader's form: JSON under the API's paths, a page elsewhere."""
-    return _error(request, not_found("page at this address"), "404.html")
+    problem = not_found("page at this address")
+    if request.path.startswith("/v2/"):
+        problem = for_protocol(not_found("such address under /v2", _PROTOCOL_ADDRESSES))
+    return _error(request, problem, "404.html")
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
@@ -110,7 +125,9 @@ def _error(request: HttpRequest, problem: Problem, template: str) -> HttpRespons
     from django.shortcuts import render
 
     request_id = request.META.get("REQUEST_ID", "")
-    if request.path.startswith(("/api/", "/inference/", "/v2/")):
+    # A gateway has no pages, nor what they are drawn with.
+    is_api = request.path.startswith(("/api/", "/inference/", "/v2/"))
+    if is_api or settings.INFRAMIND_ROLE == "gateway":
         return as_response(problem, request_id=request_id)
     return render(
         request, template, {"problem": problem, "request_id": request_id}, status=problem.status

@@ -18,11 +18,11 @@ def read(source: str) -> bytes:
     line. Raises Refusal (exit 2) for what is neither."""
     what = "stdin" if source == "-" else source
     data = document.read_bytes(source, "--batch")
+    lines = [line for line in data.splitlines() if line.strip()]
+    if not lines or data.split() in ([b"[]"], [b"[", b"]"]):
+        raise refusal.usage(f"{what} has no documents.", "Write a JSON array, or one a line.")
     if data.lstrip()[:1] == b"[":
         return document.checked(data, what)
-    lines = [line for line in data.splitlines() if line.strip()]
-    if not lines:
-        raise refusal.usage(f"{what} has no documents.", "Write a JSON array, or one a line.")
     checked = [
         document.checked(line, f"{what}, document {number}") for number, line in enumerate(lines, 1)
     ]
@@ -85,6 +85,8 @@ def _show_facts(
     for number, problem in failed[:_SHOWN]:
         detail = plain(json.dumps(problem) if "detail" not in problem else problem["detail"])
         err(f"{styled('Not served:', 'yellow')} input {number}: {detail}")
+        for line in refusal.violations(problem):
+            err(line)
     if len(failed) > _SHOWN:
         err(f"… and {len(failed) - _SHOWN} more")
     words = (

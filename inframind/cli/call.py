@@ -261,7 +261,8 @@ def _show_facts(facts: dict[str, Any], url: str) -> None:
         f"on {plain(facts['node'])}" if facts["node"] else "",
         f"fee {plain(facts['fee'])}" if facts["fee"] else "",
         latency,
-        f"{facts['pieces']} pieces, the first after {facts['first_ms']:.0f} ms"
+        f"{facts['pieces']} piece{'s' * (facts['pieces'] != 1)}, the first after "
+        f"{facts['first_ms']:.0f} ms"
         if "pieces" in facts
         else "",
         "the answer of the first call with this key, charged once" if facts.get("replayed") else "",

@@ -102,6 +102,7 @@ def show_model(document: dict[str, Any], diagnostics: dict[str, Any] | None) -> 
             ("Licence", plain(document["license"])),
             ("Stability", plain(document["stability"])),
             ("Badges", badges(document) or "none"),
+            ("Answers", "in pieces" if document.get("streaming") else ""),
             ("Fee", fee(document)),
             ("Access", access(document)),
             ("Owner", plain(document.get("owner", ""))),
@@ -223,9 +224,9 @@ def how_to_call(document: dict[str, Any]) -> list[str]:
     pairs = _pairs(sample)
     free = fee(document) == "free" and not document.get("auth_required")
     token = [] if free else ["infra login"]
-    if pairs is None:
-        return [*token, f"infra call --model {name} --input input.json"]
-    return [*token, f"infra call --model {name} {pairs}".rstrip()]
+    stream = "--stream " if document.get("streaming") else ""
+    given = "--input input.json" if pairs is None else pairs
+    return [*token, f"infra call {stream}--model {name} {given}".rstrip()]
 
 
 def _sample(document: dict[str, Any]) -> Any:

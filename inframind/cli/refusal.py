@@ -30,7 +30,7 @@ _REMEDIES: Final = {
     "invalid-token": "Sign in again with `infra login`, or put a token that is still good in "
     "INFRA_TOKEN.",
     "stream-only": "Call it with --stream: its answer comes in pieces.",
-    "over-budget": "Raise --budget, or call another model.",
+    "over-budget": "Raise --budget, or make a call that costs less.",
     "insufficient-balance": _TOP_UP,
     "insufficient-funds": _TOP_UP,
     "day-limit-reached": "Raise your limit with `infra balance --per-day 5IFM`, or take it away "
@@ -150,7 +150,7 @@ def from_answer(
 def sentences(document: dict[str, Any]) -> list[str]:
     """The lines that a person reads: what happened, where, what to do, money, retry."""
     lines = [f"{styled('Error:', 'red')} {plain(document['detail'])}"]
-    lines += [_violation(each) for each in _dicts(document.get("violations"))]
+    lines += violations(document)
     code = str(document.get("type", "")).removeprefix(_LOCAL_TYPE_PREFIX)
     remedy = _REMEDIES.get(code, document.get("remedy"))
     if code == "insufficient-scope":
@@ -171,6 +171,11 @@ def sentences(document: dict[str, Any]) -> list[str]:
             styled(f"Tell the operator this when you ask for help: {plain(instance)}", "dim")
         )
     return [line for line in lines if line]
+
+
+def violations(document: dict[str, Any]) -> list[str]:
+    """A line for each place that a problem points to, with what is wrong there."""
+    return [_violation(each) for each in _dicts(document.get("violations"))]
 
 
 def _wider(document: dict[str, Any]) -> str:

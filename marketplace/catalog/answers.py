@@ -100,7 +100,9 @@ def _of(
         return Fault(f"the output is not JSON: {error}", "invalid-output", _MEND_OUTPUT)
     if streaming and not output:
         return Fault(
-            "the answer ended without a piece", "invalid-output", "Yield at least one piece."
+            "the answer ended without a piece",
+            "invalid-output",
+            "Yield at least one piece, or make input_schema allow only what has one.",
         )
     for position, each in enumerate(output if streaming else [output], 1):
         violations = validator.violations(each)

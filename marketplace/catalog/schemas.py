@@ -21,6 +21,7 @@ MAX_DEPTH: Final = 32
 MAX_BYTES: Final = 128 << 10
 MAX_VIOLATIONS: Final = 20
 _MAX_DETAIL_CHARACTERS: Final = 300
+_MAX_POINTER_CHARACTERS: Final = 2_000
 
 _DRAFTS: Final = {
     "http://json-schema.org/draft-07/schema": jsonschema_rs.Draft7Validator,
@@ -89,7 +90,11 @@ class Validator:
             return ()
         found: list[Violation] = []
         for error in self._validator.iter_errors(document):
-            found.append(Violation(pointer_of(error.instance_path), _shown(error.message)))
+            pointer = pointer_of(error.instance_path)
+            if len(pointer) > _MAX_POINTER_CHARACTERS:
+                # One long key over many members would come back once for each.
+                pointer = f"{pointer[:_MAX_POINTER_CHARACTERS]}…"
+            found.append(Violation(pointer, _shown(error.message)))
             if len(found) == MAX_VIOLATIONS:
                 break
         return tuple(found)

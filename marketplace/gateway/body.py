@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Final
+from collections import Counter
+from typing import Any, Final, NamedTuple
 
 import orjson
 
-from inframind.lib.pointer import escape
+from inframind.lib.pointer import escape, pointer_of
 from inframind.lib.problem import Problem, Violation
 
 MAX_DEPTH: Final = 64
@@ -48,17 +49,35 @@ def too_large(max_bytes: int) -> Problem:
 
 
 def _check_depth(document: Any) -> None:
-    level: list[tuple[str, Any]] = [("", document)]
+    # Each with what it is in: a pointer for each would repeat a long key for all of its members.
+    level: list[_Place] = [_Place(None, "", document)]
     for _ in range(MAX_DEPTH):
         level = [
-            (f"{pointer}/{escape(key)}", value)
-            for pointer, container in level
-            for key, value in _members(container)
+            _Place(place, key, value)
+            for place in level
+            for key, value in _members(place.container)
             if isinstance(value, dict | list)
         ]
         if not level:
             return
-    raise _refused(level[0][0], f"The document is nested deeper than {MAX_DEPTH} levels here.")
+    detail = f"The document is nested deeper than {MAX_DEPTH} levels here."
+    raise _refused(_pointer(level[0]), detail)
+
+
+class _Place(NamedTuple):
+    """A container in a document, by its key in another."""
+
+    within: _Place | None
+    key: str | int
+    container: Any
+
+
+def _pointer(place: _Place) -> str:
+    keys = []
+    while place.within is not None:
+        keys.append(place.key)
+        place = place.within
+    return pointer_of(reversed(keys))
 
 
 def _members(container: Any) -> Any:
@@ -82,8 +101,8 @@ def _check_keys(body: bytes) -> None:
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)
         if len(found) < len(pairs):
-            names = [name for name, _ in pairs]
-            twice = next(name for name in names if names.count(name) > 1)
+            times = Counter(name for name, _ in pairs)
+            twice = next(name for name, count in times.items() if count > 1)
             raise _refused(
                 f"/{escape(twice)}", f"The key {twice[:80]!r} stands twice in one object."
             )

@@ -40,6 +40,7 @@ class Flight:
     sent_at: float
     task: asyncio.Task[object]
     second: asyncio.Task[None] | None = None
+    unasked: Copy | None = None  # the second node's, as long as that task has not begun
     won: Answered | None = None
     waiting: bool = False  # for the second node alone
     ended: bool = False
@@ -79,7 +80,12 @@ class Hedges:
                 raise
             # The other one is at it already: better than to begin anew.
             flight.waiting = True
-            await asyncio.wait({flight.second})
+            try:
+                await asyncio.wait({flight.second})
+            except asyncio.CancelledError:
+                if flight.won is not None:
+                    call.resources.router.gave_up(flight.won.copy)
+                raise
             if flight.won is None:
                 raise
         finally:
@@ -87,6 +93,9 @@ class Hedges:
             del self._flights[key]
             if flight.second is not None and not flight.second.done():
                 flight.second.cancel()
+                if flight.unasked is not None:
+                    # A task that is cancelled before it begins gives nothing back by itself.
+                    call.resources.router.gave_up(flight.unasked)
         call.resources.router.gave_up(copy, waited=time.monotonic() - sent_at)
         return flight.won
 
@@ -124,10 +133,12 @@ class Hedges:
             router.gave_up(copy)
             return
         flight.call.attempts += 1
+        flight.unasked = copy
         flight.second = asyncio.get_running_loop().create_task(self._ask_second(flight, copy))
 
     @staticmethod
     async def _ask_second(flight: Flight, copy: Copy) -> None:
+        flight.unasked = None
         call, sent_at = flight.call, time.monotonic()
         router = call.resources.router
         try:
@@ -136,6 +147,9 @@ class Hedges:
             router.gave_up(copy, strike=REFUSED, reason=str(error), sent_at=sent_at)
         except client.NodeUnreachable as error:
             router.gave_up(copy, strike=LOST, reason=str(error), sent_at=sent_at)
+        except client.NodeError:
+            # The first one may do better, and is waited for.
+            router.gave_up(copy)
         except BaseException:
             router.gave_up(copy)
             raise

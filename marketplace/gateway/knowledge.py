@@ -81,9 +81,16 @@ class Facts(Generic[Key, Fact]):
         found = self.now(key)
         if found is not None:
             return found
-        reading = self._reading.get(key) or self._begin(key)
-        # Another call that waits for the same answer must not lose it.
-        return await asyncio.shield(reading)
+        came = time.monotonic()
+        reading = self._reading.get(key)
+        if reading is not None:
+            # Another call that waits for the same answer must not lose it.
+            kept = await asyncio.shield(reading)
+            if kept.until > came:
+                return kept
+            # The database was held up for so long that this was old already when this call came.
+            reading = self._reading.get(key)
+        return await asyncio.shield(reading or self._begin(key))
 
     def keep(self, key: Key, kept: Kept[Fact]) -> None:
         """Remembers it, and forgets the one that was asked for longest ago where there are many."""

@@ -119,8 +119,7 @@ def _inputs(
         _only(each, _INPUT_KEYS, pointer)
         spec = wanted.pop(_name(each, pointer), None)
         if spec is None:
-            names = ", ".join(spec.name for spec in specs)
-            raise Unfit(f"{pointer}/name", f"The model's inputs are {names}, each once.")
+            raise Unfit(f"{pointer}/name", _all_of(specs, "input"))
         count, rows = shaped(each, spec, rows, max_batch_size, pointer)
         size = _binary_size(each.get("parameters"), pointer)
         if size is None:
@@ -172,9 +171,7 @@ def _asked(given: Any, specs: Sequence[Spec], *, binary: bool) -> frozenset[str]
         _only(each, _OUTPUT_KEYS, pointer)
         name = _name(each, pointer)
         if name not in known or name in names:
-            raise Unfit(
-                f"{pointer}/name", f"The model's outputs are {', '.join(known)}, each once."
-            )
+            raise Unfit(f"{pointer}/name", _all_of(specs, "output"))
         parameters = each.get("parameters")
         wants = binary
         if parameters is not None:
@@ -224,6 +221,13 @@ def _name(given: dict[str, Any], pointer: str) -> str:
     return name
 
 
+def _all_of(specs: Sequence[Spec], what: str) -> str:
+    names = ", ".join(spec.name for spec in specs)
+    if len(specs) == 1:
+        return f"The model has one {what}, {names}, given once."
+    return f"The model's {what}s are {names}, each once."
+
+
 def _refused(error: Unfit) -> Problem:
     return Problem(
         "invalid-input",
@@ -251,8 +255,8 @@ def rewritten(
     size = len(content) if length is None else length
     view = memoryview(content)
     try:
-        if size > len(content):
-            raise Unfit("", "its header is longer than its body")
+        if not 0 < size <= len(content):
+            raise Unfit("", "its header is not as long as it says")
         document = orjson.loads(view[:size])
         given = document["outputs"]
         kept = _outputs(given, view[size:], wish, {s.name: s for s in outputs}, max_batch_size)

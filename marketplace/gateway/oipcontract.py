@@ -11,7 +11,7 @@ from typing import Final
 
 from django.conf import settings
 
-from inframind.lib.problem import Problem
+from inframind.lib.problem import Problem, Violation
 from marketplace.gateway import body, oip
 from marketplace.gateway.context import Context, Outcome
 from marketplace.mesh.client import Outgoing
@@ -40,6 +40,7 @@ async def read_input(call: Context) -> None:
         call.wish = await loop.run_in_executor(None, _read, call, length)
     else:
         call.wish = _read(call, length)
+    _check_paid_rows(call, call.wish)
     call.outgoing = Outgoing(octets, length)
     call.admitted_seconds = call.elapsed
 
@@ -54,6 +55,21 @@ async def check_output(call: Context) -> None:
     else:
         _check_output(call)
     call.outcome = Outcome.SERVED
+
+
+def _check_paid_rows(call: Context, wish: oip.Wish) -> None:
+    """A price is for one input: who sends several in a request would pay the owner for one."""
+    if (wish.rows or 1) == 1 or not call.version.fee_base_units:
+        return
+    detail = f"A call of {call.version.name} is paid for one row, and this request has {wish.rows}."
+    raise Problem(
+        "one-row-a-call",
+        detail,
+        status=422,
+        violations=(Violation("/inputs/0/shape", detail),),
+        remedy="Send a request for each row, at the same time if you like: the node gathers them. "
+        f"Documents go many at once to /inference/v1/{call.version.name}/batch.",
+    )
 
 
 def _is_heavy(call: Context, header_bytes: int) -> bool:

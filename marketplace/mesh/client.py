@@ -57,6 +57,10 @@ __all__ = [
 LOOK_SECONDS: Final = 2.0
 CONNECT_SECONDS: Final = 0.4
 _ERROR_MAX_CHARACTERS: Final = 400
+# What a node says beyond this is no error that a server writes, and is not looked at.
+_ERROR_MAX_BYTES: Final = 64 << 10
+_ERROR_READ_CHARACTERS: Final = 2_000
+_LENGTH_MAX_DIGITS: Final = 18
 _LOAD_FRAME: Final = re.compile(
     r"\Aload failed for model '[^']*': version \d+ is at UNAVAILABLE state: "
     r"(?:[A-Z][A-Za-z]* ?[A-Za-z]*: )?(?:TritonModelException: )?"
@@ -198,7 +202,9 @@ def _incoming(status: int, content: bytes, header_length: bytes | None) -> Incom
         if not header_length:
             return Incoming(content, None)
         # A length that lies is found out when the tensors are read.
-        return Incoming(content, int(header_length) if header_length.isdigit() else -1)
+        is_length = header_length.isdigit() and len(header_length) <= _LENGTH_MAX_DIGITS
+        return Incoming(content, int(header_length) if is_length else -1)
+    content = content[:_ERROR_MAX_BYTES]
     detail = error_of(content)
     if status in (404, 503) or (status == 400 and detail.startswith(_GONE)):
         raise NotLoaded(detail)
@@ -227,7 +233,7 @@ def _is_error(content: bytes) -> bool:
 def error_text(text: str) -> str:
     """A node's error in one line, without Triton's frame and our runner's stack."""
     # What a person needs is between Triton's own frame and the place in our runner.
-    text = _LOAD_FRAME.sub("", text).split("\n\nAt:\n")[0]
+    text = _LOAD_FRAME.sub("", text[:_ERROR_READ_CHARACTERS]).split("\n\nAt:\n")[0]
     return " ".join(text.split())[:_ERROR_MAX_CHARACTERS]
 
 

@@ -13,8 +13,8 @@ import httptools
 HEADERS_MAX_BYTES: Final = 64 << 10
 # Bodies from this size on are neither joined before they are written nor parsed once begun.
 LARGE_BYTES: Final = 64 << 10
-# What chunks may cost beside the bytes they carry: one byte a chunk costs five.
-_CHUNK_OVERHEAD: Final = 16
+# So many bytes have to come for each that chunks cost: each chunk costs time, however small it is.
+_CHUNK_CARRIES: Final = 4
 _NO_BODY: Final = frozenset({204, 304})
 _KEPT: Final = frozenset(
     {b"content-encoding", b"content-type", b"inference-header-content-length", b"retry-after"}
@@ -169,9 +169,9 @@ class Connection(asyncio.Protocol):
         if self._complete:
             self._finish()
         elif self._received - self._body_bytes > (
-            HEADERS_MAX_BYTES + _CHUNK_OVERHEAD * self._body_bytes
+            HEADERS_MAX_BYTES + self._body_bytes // _CHUNK_CARRIES
         ):
-            self.fail(NotHttp("It sends headers without end."))
+            self.fail(NotHttp("It sends headers, or chunks of nothing, without end."))
         elif self._in_body and self._length >= LARGE_BYTES:
             # The length is known: what follows needs no parser.
             self._direct = True

@@ -125,6 +125,7 @@ class Router:
         ``queue_seconds``. Raises ``NoRoute``, ``Overloaded``, ``psycopg.OperationalError``.
         """
         deadline = time.monotonic() + wait_seconds
+        queue_until = time.monotonic() + queue_seconds
         known = await self._fresh(version_id)
         while True:
             copy = self.pick(version_id, paid=paid, avoid=avoid)
@@ -135,16 +136,21 @@ class Router:
             sound = [
                 each for each in copies if not each.load.ejected_until and each.shunned_until <= now
             ]
-            if sound:
-                return await queued(known, sound, queue_seconds)
             # Nobody else is left: one that was down a moment ago may be up by now.
-            last = [each for each in copies if each.load.in_flight < each.load.limit]
+            last = (
+                [] if sound else [each for each in copies if each.load.in_flight < each.load.limit]
+            )
             if last:
                 best = min(last, key=lambda each: despair(each, now))
                 best.load.in_flight += 1
                 return best
             if copies:
-                return await queued(known, copies, queue_seconds)
+                seconds = queue_until - now
+                copy = await self._queued(version_id, known, sound or copies, paid, seconds)
+                if copy is not None:
+                    return copy
+                known = await self._fresh(version_id)
+                continue
             known = await self._another(version_id, known, paid, deadline)
 
     def served(self, copy: Copy, seconds: float) -> None:
@@ -294,6 +300,22 @@ class Router:
             await asyncio.shield(self._reader.ask(version_id))
             known = self._versions[version_id]
         return known
+
+    async def _queued(
+        self, version_id: UUID, known: KnownVersion, copies: list[Copy], paid: bool, seconds: float
+    ) -> Copy | None:
+        """The copy that has a place first, taken; None where calls may not go there any more."""
+        copy = await queued(known, copies, seconds)
+        try:
+            # Much can have changed meanwhile: a model became private, a node was suspended.
+            known = await self._fresh(version_id)
+            if copy in known.of(paid=paid):
+                return copy
+        except BaseException:
+            self.gave_up(copy)
+            raise
+        self.gave_up(copy)
+        return None
 
     async def _read_anew(self, version_id: UUID) -> KnownVersion:
         await asyncio.shield(self._reader.ask(version_id))

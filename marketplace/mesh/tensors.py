@@ -41,6 +41,8 @@ ITEM_BYTES: Final = {dtype: struct.calcsize(f"<{code}") for dtype, code in _CODE
 _FLOATING: Final = frozenset({"FP16", "FP32", "FP64"})
 # For fewer elements an array costs more than it saves.
 _MANY: Final = 512
+# A tensor without elements takes no octets, whatever its other dimensions are; its lists do.
+_EMPTY_ROWS_MAX: Final = 1 << 16
 _ABSENT: Final = object()
 
 
@@ -350,6 +352,8 @@ def _value(tensor: Tensor, spec: Spec, *, batched: bool) -> Any:
         or any(want not in (-1, have) for have, want in zip(shape, declared, strict=True))
     ):
         raise _bad(spec, f"has shape {list(shape)}, the manifest declares {list(spec.shape)}.")
+    if not all(shape) and math.prod(filter(None, shape)) > _EMPTY_ROWS_MAX:
+        raise _bad(spec, f"has shape {list(shape)}: no elements, in too many rows.")
     data = tensor.data
     try:
         if isinstance(data, list):

@@ -18,6 +18,9 @@ from marketplace.mesh.tensors import ITEM_BYTES, Tensor, packed
 _LENGTH: Final = struct.Struct("<I")
 # Above this the pieces of a body are not put together.
 _JOINED_BYTES: Final = 64 << 10
+# More dimensions than any server has; their product would grow without bound.
+_DIMENSIONS_MAX: Final = 64
+_REASON_MAX_CHARACTERS: Final = 300
 # An answer's JSON is kept as read up to this length.
 _KNOWN_BYTES: Final = 1 << 10
 
@@ -110,7 +113,8 @@ def tensors_of(incoming: Incoming) -> list[Tensor]:
             tensors.append(_tensor(each, content[at:end]))
             at = end
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ModelFailed(f"The node's answer cannot be read: {error}.") from None
+        reason = str(error)[:_REASON_MAX_CHARACTERS]
+        raise ModelFailed(f"The node's answer cannot be read: {reason}.") from None
     if at != len(content):
         raise ModelFailed("The node's answer cannot be read: it is longer than its tensors.")
     return tensors
@@ -162,7 +166,11 @@ def _described(each: dict[str, Any]) -> tuple[str, str, tuple[int, ...], int]:
         raise ValueError("a tensor has no name")
     if type(dtype) is not str or (dtype != "BYTES" and dtype not in ITEM_BYTES):
         raise ValueError(f"output {name!r} has type {dtype!r}")
-    if type(shape) is not list or not all(type(n) is int and n >= 0 for n in shape):
+    if (
+        type(shape) is not list
+        or len(shape) > _DIMENSIONS_MAX
+        or not all(type(n) is int and n >= 0 for n in shape)
+    ):
         raise ValueError(f"output {name!r} has no shape")
     return name, dtype, tuple(shape), math.prod(shape)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from django.core.exceptions import PermissionDenied
 from django.http import Http404
@@ -57,6 +59,42 @@ def test_the_frameworks_own_refusals_take_the_same_form(
     problem = translate(error)
     assert problem is not None
     assert (problem.status, problem.code) == (status, code)
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("/v2/repository/index", "application/problem+json"),
+        ("/inference/v2/a", "application/problem+json"),
+        ("/nothing/here", "text/html; charset=utf-8"),
+    ],
+)
+def test_an_address_that_is_none_is_answered_in_the_readers_form(
+    db: None, path: str, kind: str
+) -> None:
+    answer = Client().post(path)
+    assert (answer.status_code, answer["Content-Type"]) == (404, kind)
+
+
+def test_what_the_open_inference_protocol_has_and_we_have_not_is_said_as_its_clients_read_it(
+    db: None,
+) -> None:
+    told = Client().post("/v2/repository/index").json()
+    assert told["error"] == told["detail"] == "There is no such address under /v2."
+    assert "/v2/models/<name>" in told["remedy"]
+    assert "error" not in Client().post("/inference/v2/a").json()
+
+
+def test_a_gateway_answers_without_a_page(db: None, settings: Any) -> None:
+    settings.INFRAMIND_ROLE = "gateway"
+    assert Client().get("/inference")["Content-Type"] == "application/problem+json"
+
+
+def test_a_process_without_calls_says_so_in_the_protocols_form_too(db: None, settings: Any) -> None:
+    settings.INFRAMIND_ROLE = "web"
+    told = Client().get("/v2/health/live").json()
+    assert (told["type"], told["error"]) == ("/problems/not-served-here", told["detail"])
+    assert "error" not in Client().get("/inference/v1/a").json()
 
 
 def test_field_errors_become_violations_with_pointers() -> None:

@@ -50,6 +50,15 @@ def test_the_description_is_openapi_3_1_and_names_every_address(
     assert description["openapi"].startswith("3.1")
     assert {
         "/inference/v1/{reference}",
+        "/inference/v1/{reference}/batch",
+        "/v2",
+        "/v2/health/live",
+        "/v2/health/ready",
+        *(
+            f"/v2/models/{{name}}{version}{rest}"
+            for version in ("", "/versions/{version}")
+            for rest in ("", "/ready", "/config", "/stats", "/infer")
+        ),
         "/api/v1/models",
         "/api/v1/models/{name}",
         "/api/v1/models/{name}/diagnostics",

@@ -10,6 +10,7 @@ import sys
 import tarfile
 import tempfile
 import threading
+import time
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ class TritonPythonModel:
         self.inputs = {each["name"]: each for each in plan["inputs"]}
         self.outputs = {each["name"]: each for each in plan["outputs"]}
         self.run_seconds = plan["run_seconds"]
+        self.watch = Watch()
         self.folder = tempfile.TemporaryDirectory(prefix="package-")
         here = pathlib.Path(args["model_repository"]) / args["model_version"]
         with tarfile.open(here / "package.tar") as package:
@@ -75,6 +77,7 @@ class TritonPythonModel:
 
     def finalize(self) -> None:
         """Removes the unpacked package."""
+        self.watch.stop()
         self.session = None
         self.folder.cleanup()
 
@@ -97,17 +100,12 @@ class TritonPythonModel:
 
     def _run(self, feeds: Any) -> Any:
         control = ort.RunOptions()
-
-        def stop() -> None:
-            control.terminate = True
-
         # A graph can loop for ever; without this its instance would never come back.
-        watch = threading.Timer(self.run_seconds, stop)
-        watch.start()
+        self.watch.over(control, self.run_seconds)
         try:
             return self.session.run(list(self.outputs), feeds, control)
         finally:
-            watch.cancel()
+            self.watch.end()
 
     def _feed(self, request: Any, name: Any) -> Any:
         array = pb.get_input_tensor_by_name(request, name).as_numpy()
@@ -142,6 +140,34 @@ class TritonPythonModel:
                 f"The manifest declares the {what}s {sorted(declared)}, "
                 f"the graph has {sorted(present)}."
             )
+
+
+class Watch:
+    """Ends a run that lasts too long. One thread that looks now and then: a timer for every run
+    would start a thread each, which takes longer than many graphs do."""
+
+    LOOK_SECONDS = 0.25
+
+    def __init__(self) -> None:
+        self.run: Any = None
+        self.stopped = threading.Event()
+        threading.Thread(target=self._look, daemon=True).start()
+
+    def over(self, control: Any, seconds: Any) -> None:
+        """From now on, until ``end``."""
+        self.run = (time.monotonic() + seconds, control)
+
+    def end(self) -> None:
+        self.run = None
+
+    def stop(self) -> None:
+        self.stopped.set()
+
+    def _look(self) -> None:
+        while not self.stopped.wait(self.LOOK_SECONDS):
+            run = self.run
+            if run is not None and time.monotonic() > run[0]:
+                run[1].terminate = True
 
 
 def rehearse(program: Any, graph: Any, seconds: Any) -> None:

@@ -15,7 +15,12 @@ PATH = "/inference/v1/echo-v1/batch"
 SERVED = {"status": 200, "output": {"said": "hi"}, "receipt": "r-1", "fee": "0.25 IFM", "node": "a"}
 REFUSED = {
     "status": 422,
-    "problem": {"type": "/problems/invalid-input", "detail": "No text.", "charged": False},
+    "problem": {
+        "type": "/problems/invalid-input",
+        "detail": "No text.",
+        "charged": False,
+        "violations": [{"pointer": "/text", "detail": "is missing"}],
+    },
     "receipt": "r-2",
     "fee": "0 IFM",
     "node": None,
@@ -82,7 +87,7 @@ def test_inputs_that_were_not_served_are_named_and_end_with_1(
 
     assert outcome.status == 1
     assert [json.loads(line) for line in outcome.stdout.splitlines()] == [SERVED, REFUSED]
-    assert "input 2: No text." in outcome.stderr
+    assert "input 2: No text.\n  /text: is missing\n" in outcome.stderr
     assert "1 of 2 served" in outcome.stderr
 
 
@@ -90,6 +95,7 @@ def test_inputs_that_were_not_served_are_named_and_end_with_1(
     ("text", "told"),
     [
         ("", "has no documents"),
+        ("[\n]\n", "has no documents"),
         ("[1, 2", "is not JSON"),
         ('{"a": 1}\n{"b"\n', "document 2 is not JSON"),
         ('{"a": NaN}', "document 1 is not JSON"),

@@ -257,15 +257,17 @@ def test_a_node_of_the_marketplace_itself_says_so_and_its_models_stand_in_line(
         "name": "node-a", "state": "ready", "state_reason": "", "operator": "0x" + "0" * 40,
         "trusted": True, "backends": ["onnx"], "capacity": 8, "gpu_count": 0,
         "privacy_runtimes": [], "isolation": "", "probed_at": "2026-11-24T10:00:00.123456Z",
+        "reputation": None, "rated_calls": 12, "paid_calls": True,
         "models": [
             {"version": "a-v1@1.0.0", "state": "ready"},
             {"version": "b-v1@1.0.0", "state": "ready"},
         ],
     }  # fmt: skip
     registry.on("GET", "/api/v1/nodes", as_json({"nodes": [node]}))
-    assert infra("node", "list").stdout == "node-a\tready\t8\t0\t2\tthis marketplace\n"
+    assert infra("node", "list").stdout == "node-a\tready\t8\t0\t2\tthis marketplace\t-\n"
     rows = infra("node", "status", "node-a").stdout.splitlines()
     assert "Operator    this marketplace" in rows
+    assert "Reputation  not rated yet (12 calls so far)" in rows
     assert rows[-3:] == [
         "Last probe  2026-11-24T10:00:00Z",
         "Model       a-v1@1.0.0 (ready)",
@@ -300,6 +302,13 @@ def test_show_tells_how_to_call(infra: Infra, registry: PlayedServer) -> None:
         """  infra call --model echo-v1 'text=it'"'"'s me'""",
     ):
         assert line in outcome.stdout.splitlines()
+
+
+def test_a_model_that_answers_in_pieces_is_called_with_stream() -> None:
+    document = {"name": "echo-v1", "streaming": True, "auth_required": True}
+    said = listing.how_to_call({**document, "examples": [{"input": {"text": "hi"}}]})
+    assert said == ["infra login", "infra call --stream --model echo-v1 text=hi"]
+    assert listing.how_to_call(document)[-1].endswith("--stream --model echo-v1 --input input.json")
 
 
 def test_export_gives_back_exactly_what_was_registered(

@@ -51,6 +51,12 @@ def test_pieces_are_lines_and_the_end_tells_the_facts(infra: Infra, registry: Pl
     assert registry.asked[-1].headers["Accept"] == KIND
 
 
+def test_one_piece_is_counted_as_one(infra: Infra, registry: PlayedServer) -> None:
+    one = event("message", {"text": "Once"})
+    registry.on("POST", PATH, streamed(one, event("done", {**DONE, "pieces": 1})))
+    assert "· 1 piece, the first after" in infra(*CALL).stderr
+
+
 def test_json_facts_count_the_pieces(infra: Infra, registry: PlayedServer) -> None:
     registry.on("POST", PATH, streamed(PIECES, event("done", DONE)))
 

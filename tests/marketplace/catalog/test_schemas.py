@@ -92,6 +92,12 @@ def test_at_most_twenty_violations_are_told() -> None:
     assert len(Validator({"items": {"type": "null"}}).violations([1] * 50)) == 20
 
 
+def test_a_long_key_does_not_come_back_once_for_each_of_its_members() -> None:
+    schema = {"additionalProperties": {"items": {"type": "null"}}}
+    found = Validator(schema).violations({"k" * 1_000_000: [1] * 50})
+    assert sum(len(each.pointer) + len(each.detail) for each in found) < 20 * 3_000
+
+
 def test_a_key_with_another_schema_gets_another_validator() -> None:
     assert validator_for("k", {"type": "null"}).is_valid(None)
     assert not validator_for("k", {"type": "string"}).is_valid(None)

@@ -46,7 +46,7 @@ def load(name: str, token: str, seconds: float) -> list[pipeline.CallAnswer]:
 
 
 @contextmanager
-def meanwhile(deed: Callable[[], None], *, every_seconds: float) -> Iterator[None]:
+def meanwhile(deed: Callable[[], object], *, every_seconds: float) -> Iterator[None]:
     """Does a deed again and again beside what happens within."""
     over = threading.Event()
 
@@ -63,16 +63,20 @@ def meanwhile(deed: Callable[[], None], *, every_seconds: float) -> Iterator[Non
         thread.join()
 
 
-def cut_off() -> None:
-    """The database ends every connection and takes no new one for a moment, as in a restart."""
+def cut_off() -> int:
+    """The database ends every connection and takes no new one for a moment, as in a restart.
+
+    Returns how many there were.
+    """
     name = connection.settings_dict["NAME"]
     with psycopg.connect(settings.DATABASE_URL, autocommit=True) as server:
         server.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false')
-        server.execute(
+        ended = server.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name]
-        )
+        ).rowcount
         time.sleep(0.3)
         server.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')
+    return ended
 
 
 def paid_for(answers: list[pipeline.CallAnswer]) -> None:
@@ -108,12 +112,15 @@ def paid() -> Any:
 
 def test_a_database_that_goes_away_under_load_loses_and_doubles_nothing(paid: Any) -> None:
     version, token = paid
-    with meanwhile(cut_off, every_seconds=1.5):
+    ended: list[int] = []
+    with meanwhile(lambda: ended.append(cut_off()), every_seconds=1.5):
         answers = load(version.model_id, token, LOAD_SECONDS)
     # Those of this test were ended, too.
     connection.close_pool()  # type: ignore[attr-defined]
-    served = sum(each.status == 200 for each in answers)
-    assert 0 < served < len(answers)
+    # A call that was cut off may be refused, and most are tried again within it: both are right.
+    assert len(ended) > 2
+    assert min(ended) > 0
+    assert any(each.status == 200 for each in answers)
     paid_for(answers)
     money.idle()
     money.swept()

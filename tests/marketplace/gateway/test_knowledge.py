@@ -179,6 +179,33 @@ def test_one_question_at_a_time_and_a_refusal_is_asked_again() -> None:
     asyncio.run(run())
 
 
+def test_an_answer_that_is_too_old_when_it_comes_is_not_for_who_asked_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(knowledge, "FRESH_SECONDS", 0.05)
+
+    async def run() -> None:
+        go_on = asyncio.Event()
+        answers = iter(["old", "new", "newer"])
+
+        async def read(key: str) -> str:
+            # A database that is held up between what it sees and what it says.
+            answer = next(answers)
+            await go_on.wait()
+            return answer
+
+        facts: Facts[str, str] = Facts(read, lambda _: 600.0)
+        first = asyncio.ensure_future(facts.get("a"))
+        await asyncio.sleep(0.1)
+        later = [asyncio.ensure_future(facts.get("a")) for _ in range(3)]
+        await asyncio.sleep(0)
+        go_on.set()
+        assert (await first).fact == "old"
+        assert [(await each).fact for each in later] == ["new"] * 3
+
+    asyncio.run(run())
+
+
 def test_what_was_being_asked_when_news_came_is_not_remembered() -> None:
     async def run() -> None:
         begun, go_on = asyncio.Event(), asyncio.Event()

@@ -162,6 +162,37 @@ def test_a_free_call_on_a_slow_node_is_answered_by_another_and_written_down_once
     assert seconds < 1.5 * hedged.count() + 10
 
 
+def test_an_answer_in_the_very_moment_of_the_second_question_leaves_no_place_taken() -> None:
+    version = list_doubler(fresh_name("doubler"))
+    first, second = RawNode(rawnodes.well), RawNode(rawnodes.well)
+    with listening(first, second):
+        placed("first", first.endpoint, version)
+        placed("second", second.endpoint, version)
+        calls(version, count=40)
+        first.behaves = second.behaves = rawnodes.hangs
+
+        async def work() -> int:
+            here = await resources.here()
+            request = money.request_of(version.model_id, None, deadline_seconds=20)
+            call = asyncio.ensure_future(pipeline.call(request))
+            for _ in range(1_000):
+                await asyncio.sleep(0)
+                if here.nodes._under_way and here.hedges._flights:
+                    break
+            await here.hedges.aclose()
+            (flight,) = here.hedges._flights.values()
+            flight.sent_at -= 10
+            # What one pass of a loop may find: an answer that has come, and a timer that is due.
+            (connection,) = here.nodes._under_way
+            connection.data_received(rawnodes.served())
+            here.hedges._tick()
+            assert flight.second is not None
+            return (await call).status
+
+        assert loop.submit(work(), 30) == 200
+        nothing_is_left_behind(version)
+
+
 def test_a_paid_call_is_never_hedged() -> None:
     version = money.paid_doubler()
     money.fund(money.GUEST, 1_000 * money.FEE)

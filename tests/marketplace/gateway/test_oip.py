@@ -370,6 +370,23 @@ def test_an_answer_that_is_none_is_not_delivered(content: bytes) -> None:
         _rewritten(content, b"")
 
 
+@pytest.mark.parametrize("length", [-1, 0])
+def test_an_answer_whose_header_has_no_length_is_not_delivered(length: int) -> None:
+    header, data = _answer()
+    # Counted from the end, that would be the header.
+    from_the_end = length * len(data)
+    with pytest.raises(BadOutput, match="as long as it says"):
+        oip.rewritten(
+            orjson.dumps(header) + data,
+            from_the_end,
+            WISH,
+            outputs=OUTPUTS,
+            max_batch_size=0,
+            name="e",
+            number="1",
+        )
+
+
 @given(st.binary(max_size=200), st.none() | st.integers(0, 300))
 def test_no_bytes_of_a_node_raise_anything_else(content: bytes, length: int | None) -> None:
     with pytest.raises(BadOutput):

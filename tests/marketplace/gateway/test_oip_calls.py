@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gzip
 import hashlib
 import json
 import time
@@ -25,8 +24,7 @@ from marketplace.mesh.models import Node, Placement
 from ..mesh import serving
 from ..mesh.serving import fresh_name, list_doubler, list_python, list_unary
 from . import money
-from .served import PRODUCTION, REFERENCE, Answered, exchange, request, served
-from .test_front import as_told
+from .served import PRODUCTION, REFERENCE, served
 
 pytestmark = pytest.mark.usefixtures("mesh")
 
@@ -226,6 +224,20 @@ def test_rows_of_a_batch_are_one_call(infer: Post) -> None:
     assert answer.json()["violations"][0]["pointer"] == "/inputs/0/shape"
 
 
+def test_a_price_is_for_one_row(infer: Post) -> None:
+    money.fund(money.GUEST, 2 * money.FEE)
+    version = list_doubler(fresh_name("batched"), tensors=BATCHED)
+    Version.objects.filter(pk=version.pk).update(fee_base_units=money.FEE)
+    token = money.token_of()
+    answer = infer(version.model_id, tensors([[1.0], [2.0]], batched=True), token=token)
+    refused = answer.json()
+    assert (answer.status_code, refused["type"]) == (422, "/problems/one-row-a-call")
+    assert refused["violations"][0]["pointer"] == "/inputs/0/shape"
+    answer = infer(version.model_id, tensors([[1.0]], batched=True), token=token)
+    assert result_of(answer).as_numpy("scaled").tolist() == [[3.0]]
+    assert [int(call.fee_base_units) for call in Call.objects.order_by("pk")] == [0, money.FEE]
+
+
 def test_a_python_model_has_one_tensor_with_a_document() -> None:
     version = list_python(fresh_name("echo"), serving.ECHO)
     path = f"/v2/models/{version.model_id}"
@@ -241,10 +253,13 @@ def test_a_python_model_has_one_tensor_with_a_document() -> None:
     [output] = post('{"text": "hi"}').json()["outputs"]
     assert json.loads(output["data"][0]) == {"said": "you said: hi"}
     assert post("{").status_code == 422
+    wrong = {"inputs": [{**tensor, "name": "text", "data": ["x"]}]}
+    refused = client.post(f"{path}/infer", json.dumps(wrong), "application/json").json()
+    assert refused["error"] == "The model has one input, document, given once."
     # Its schema is the other contract's: what the model says of such a document is the answer.
     assert post("{}").json()["type"] == "/problems/model-failed"
     outcomes = sorted(Call.objects.values_list("outcome", flat=True))
-    assert outcomes == ["invalid-input", "model-failed", "served"]
+    assert outcomes == ["invalid-input", "invalid-input", "model-failed", "served"]
 
 
 def test_an_output_of_another_shape_than_declared_costs_nothing(infer: Post) -> None:
@@ -334,58 +349,3 @@ def test_versions_that_cannot_be_called_are_not_named() -> None:
     other = list_doubler(version.model_id, version="1.1.0")
     described = Client().get(f"/v2/models/{version.model_id}").json()
     assert (described["versions"], described["version"]) == (["1.1.0"], other.number)
-
-
-def test_both_fronts_answer_the_same_under_v2_and_to_batches() -> None:
-    free = list_doubler(fresh_name("free")).model_id
-    body, length = triton.InferenceServerClient.generate_request_body(tensors())
-    binary = f"Inference-Header-Content-Length: {length}"
-    batch, json_type = f"/inference/v1/{free}/batch", "Content-Type: application/json"
-    sent = {
-        "infer": request("POST", f"/v2/models/{free}/infer", body, binary),
-        "a version": request("POST", f"/v2/models/{free}/versions/1.0.0/infer", body, binary),
-        "in the name": request("POST", f"/v2/models/{free}%401.0.0/infer", body, binary),
-        "no length": request("POST", f"/v2/models/{free}/infer", body),
-        "a wrong length": request("POST", f"/v2/models/{free}/infer", body, f"{binary}0"),
-        "two lengths": request("POST", f"/v2/models/{free}/infer", body, binary, binary),
-        "compressed": request(
-            "POST", f"/v2/models/{free}/infer", gzip.compress(body), "Content-Encoding: gzip"
-        ),
-        "no body": request("POST", f"/v2/models/{free}/infer"),
-        "too large": request("POST", f"/v2/models/{free}/infer")[:-2]
-        + b"Content-Length: 99999999\r\n\r\n",
-        "unknown": request("POST", "/v2/models/no-such-model/infer", body, binary),
-        "a bad token": request(
-            "POST", f"/v2/models/{free}/infer", body, binary, "Authorization: Bearer x"
-        ),
-        "a token in the address": request("GET", f"/v2/models/{free}?token=x"),
-        "another method": request("GET", f"/v2/models/{free}/infer"),
-        "options": request("OPTIONS", f"/v2/models/{free}/infer"),
-        "server": request("GET", "/v2"),
-        "head": request("HEAD", "/v2/health/live"),
-        "ready": request("GET", "/v2/health/ready"),
-        "metadata": request("GET", f"/v2/models/{free}"),
-        "model ready": request("GET", f"/v2/models/{free}/ready"),
-        "config": request("GET", f"/v2/models/{free}/config"),
-        "nothing there": request("GET", f"/v2/models/{free}/other"),
-        "index": request("POST", "/v2/repository/index", b"{}", json_type),
-        "batch": request("POST", batch, b'[{"values": [1]}, {"values": "x"}]', json_type),
-        "batch of nothing": request("POST", batch, b"[]", json_type),
-        "batch of text": request("POST", batch, b"[]", "Content-Type: text/plain"),
-        "batch, GET": request("GET", batch),
-    }
-
-    def ask(target: str) -> dict[str, Any]:
-        with served(target) as port:
-            # The first call has the model loaded.
-            assert exchange(port, sent["infer"]).status == 200
-            return {name: as_told(_settled(exchange(port, each))) for name, each in sent.items()}
-
-    assert ask(PRODUCTION) == ask(REFERENCE)
-
-
-def _settled(answer: Answered) -> Answered:
-    """Without the node's name, which may be another each time."""
-    headers = tuple(each for each in answer.headers if each[0] != "inframind-node")
-    text = answer.body.replace(b"node-a", b"NODE").replace(b"node-b", b"NODE")
-    return Answered(answer.status, headers, text)

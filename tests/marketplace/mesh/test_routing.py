@@ -283,6 +283,35 @@ def test_a_model_that_turns_private_is_off_foreign_nodes_within_a_second(version
     assert set(drawn(version, 1)) == {"foreign"}
 
 
+@pytest.mark.parametrize("paid", [False, True], ids=["private", "paid"])
+def test_who_waited_for_a_node_is_not_sent_where_calls_may_not_go_any_more(
+    version: Version, paid: bool
+) -> None:
+    node("foreign", version, trusted=False, capacity=1)
+
+    def change() -> None:
+        # By ``update``, so that no message tells of it.
+        if paid:
+            Node.objects.filter(name="foreign").update(paid_calls=False)
+        else:
+            private = {"public": False, "auth_required": True, "restricted": True}
+            Model.objects.filter(pk=version.model_id).update(**private)
+
+    async def work(router: Router) -> list[int]:
+        held = [await take(router, version, paid=paid) for _ in range(4)]
+        waiting = asyncio.ensure_future(take(router, version, paid=paid, queue_seconds=10))
+        await asyncio.sleep(0.05)
+        await asyncdb.in_thread(change)
+        await asyncio.sleep(routing.STALE_SECONDS + 0.1)
+        for each in held:
+            router.served(each, 3.0)
+        with pytest.raises(NoRoute):
+            await waiting
+        return [each.load.in_flight for each in held]
+
+    assert run(work) == [0] * 4
+
+
 def test_a_change_that_was_told_is_known_to_the_next_call(version: Version) -> None:
     node("old", version)
     new = node("new")

@@ -359,7 +359,7 @@ HOSTILE |= {
     "an endless header": (endless(b"HTTP/1.1 200 OK\r\na: ", b"b" * 1000), sockets.NotHttp),
     "an endless reason": (endless(b"HTTP/1.1 200 ", b"OK" * 1000), sockets.NotHttp),
     "an endless body": (endless(b"HTTP/1.1 200 OK\r\n\r\n", b"b" * 100), sockets.TooLarge),
-    "endless chunks": (endless(CHUNKED, b"1\r\nx\r\n" * 50), sockets.TooLarge),
+    "endless chunks": (endless(CHUNKED, b"40\r\n%b\r\n" % (b"x" * 64) * 5), sockets.TooLarge),
     "an endless name of a chunk": (endless(CHUNKED + b"1;", b"a" * 1000), sockets.NotHttp),
     "endless trailers": (endless(CHUNKED + b"0\r\n", b"a: b\r\n" * 100), sockets.NotHttp),
     "endless interim answers": (
@@ -387,6 +387,16 @@ def test_a_hostile_server_is_told_by_name_and_leaves_nothing_behind(run: Any, na
                 await asyncio.sleep(0.01)
             if HOSTILE[name][1] is not sockets.TimedOut:
                 assert server.open == set()
+
+    run(main())
+
+
+def test_an_answer_in_tiny_chunks_is_not_read_to_its_end(run: Any) -> None:
+    # Each chunk costs as much time as a large one: 64 MiB of these would take minutes.
+    async def main() -> None:
+        async with serving(endless(CHUNKED, b"1\r\nx\r\n" * 500)) as (server, pool):
+            with pytest.raises(sockets.NotHttp):
+                await ask(server, pool, timeout_seconds=20)
 
     run(main())
 
@@ -619,7 +629,7 @@ def test_who_is_not_watched_is_not_given_up(run: Any) -> None:
     run(main())
 
 
-NODE_ANSWERS: list[tuple[bytes, type[client.NodeError]]] = [
+NODE_ANSWERS: list[Any] = [
     (b"302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0", client.NodeUnreachable),
     (b"401 Unauthorized\r\nContent-Length: 0", client.NodeUnreachable),
     (b"502 Bad Gateway\r\nContent-Length: 6\r\n\r\n<html>", client.NodeUnreachable),
@@ -636,6 +646,12 @@ NODE_ANSWERS: list[tuple[bytes, type[client.NodeError]]] = [
         client.NotLoaded,
     ),
     (b"200 OK\r\nContent-Length: 99999999999", client.ModelFailed),
+    # No server says so much of an error.
+    pytest.param(
+        b"500 Error\r\nContent-Length: 1000012\r\n\r\n" + b'{"error":"%b"}' % (b" x" * 500_000),
+        client.NodeUnreachable,
+        id="a long error",
+    ),
 ]
 
 
@@ -675,7 +691,9 @@ def test_a_hostile_node_raises_nothing_but_the_errors_of_a_node(run: Any, name: 
 
 
 @pytest.mark.parametrize(
-    ("header", "length"), [(b"", None), (b"5", 5), (b"-5", -1), (b"x", -1), (b"5 5", -1)]
+    ("header", "length"),
+    [(b"", None), (b"5", 5), (b"-5", -1), (b"x", -1), (b"5 5", -1), (b"9" * 5_000, -1)],
+    ids=["none", "5", "-5", "x", "5 5", "many digits"],
 )
 def test_the_length_of_an_answers_json_is_what_the_node_says_or_nonsense(
     run: Any, header: bytes, length: int | None

@@ -146,6 +146,19 @@ def test_a_bad_output_is_never_a_document(tensors: list[Tensor], each: Any) -> N
         decode(tensors, [each], max_batch_size=0)
 
 
+@pytest.mark.parametrize("shape", [(2**62, 0), (0, 2**62), (2**20, 2**20, 0), (2**16 + 1, 0)])
+def test_a_tensor_without_elements_is_no_cause_for_endless_lists(shape: tuple[int, ...]) -> None:
+    tensor = Tensor("x", "FP32", shape, b"")
+    with pytest.raises(BadOutput, match="no elements"):
+        decode([tensor], [spec("FP32", (-1,) * len(shape))], max_batch_size=0)
+
+
+@pytest.mark.parametrize(("shape", "expected"), [((3, 0), [[], [], []]), ((0, 3), [])])
+def test_empty_rows_are_a_fine_output(shape: tuple[int, ...], expected: Any) -> None:
+    tensor = Tensor("x", "FP32", shape, b"")
+    assert decode([tensor], [spec("FP32", (-1, -1))], max_batch_size=0) == {"x": expected}
+
+
 def test_an_empty_list_is_a_fine_output() -> None:
     tensor = holding("FP32", (0,), np.empty(0, np.float32))
     assert decode([tensor], [spec()], max_batch_size=0) == {"x": []}

@@ -193,6 +193,7 @@ def binary(described: Any, data: bytes, size: Any = None, **more: Any) -> Incomi
         binary(ONE, b"\x00", shape=[-1]),
         binary(ONE, b"\x00", shape=[1.0]),
         binary(ONE, b"\x00", shape=[2**62, 2**62]),
+        binary(ONE, b"\x00", shape=[1] * 65),
         binary(TEXT, b""),
         binary(TEXT, b"\x01\x00\x00"),
         binary(TEXT, b"\x01\x00\x00\x00"),
@@ -205,6 +206,20 @@ def binary(described: Any, data: bytes, size: Any = None, **more: Any) -> Incomi
 def test_what_is_no_answer_is_the_models_failure(answer: Incoming) -> None:
     with pytest.raises(ModelFailed):
         tensors_of(answer)
+
+
+@pytest.mark.parametrize(
+    "described",
+    [
+        {**ONE, "name": "n" * 100_000, "shape": None},
+        {**ONE, "datatype": "T" * 100_000},
+        {**ONE, "shape": [9] * 100_000},
+    ],
+)
+def test_what_is_told_of_a_bad_answer_is_short(described: Any) -> None:
+    with pytest.raises(ModelFailed) as caught:
+        tensors_of(binary(described, b"\x00"))
+    assert len(str(caught.value)) < 500
 
 
 @given(content=st.binary(max_size=60), length=st.none() | st.integers(-2, 70))

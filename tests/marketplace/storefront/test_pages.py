@@ -15,7 +15,7 @@ from django.test import Client
 from inframind.identity.models import Wallet
 from inframind.identity.services import mint_token
 from marketplace.catalog import services
-from marketplace.catalog.models import Model
+from marketplace.catalog.models import Model, Version
 from marketplace.gateway import loop
 from marketplace.storefront import tryit
 from tests.marketplace.catalog.conftest import Publish
@@ -69,6 +69,16 @@ def test_a_model_page_says_all_that_a_listing_has(client: Client, activated: Pub
     assert "curl " in api
     assert "httpx.post" in api
     assert "await fetch" in api
+
+
+def test_a_model_page_says_that_answers_come_in_pieces(client: Client, activated: Publish) -> None:
+    for version, costs in ((activated(), False), (activated(PAID), True)):
+        page = f"/models/{version.model_id}"
+        assert "in pieces" not in client.get(page).content.decode()
+        Version.objects.filter(pk=version.pk).update(streaming=True)
+        told = client.get(page).content.decode()
+        assert "<dt>Answers</dt><dd>in pieces" in told
+        assert ("ending them early costs the call" in told) is costs
 
 
 def test_the_address_of_the_list_is_its_state(client: Client, activated: Publish) -> None:
