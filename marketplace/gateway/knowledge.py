@@ -32,6 +32,7 @@ FRESH_SECONDS: Final = 1.0
 RENEW_SECONDS: Final = 0.5
 KEPT: Final = 4096  # facts of each kind
 _RECONNECT_SECONDS: Final = 0.5
+_AGAIN_SECONDS: Final = 0.1
 
 Key = TypeVar("Key")
 Fact = TypeVar("Fact")
@@ -224,8 +225,11 @@ class Knowledge:
     async def aclose(self) -> None:
         """Stops listening, and waits for what is being asked."""
         self._unlisten()
-        self._listening.cancel()
-        await asyncio.gather(self._listening, return_exceptions=True)
+        while not self._listening.done():
+            # While it connects, the client takes a cancellation for a timeout of its own: then the
+            # next one ends it.
+            self._listening.cancel()
+            await asyncio.wait({self._listening}, timeout=_AGAIN_SECONDS)
         await self._tokens.aclose()
         await self._versions.aclose()
 

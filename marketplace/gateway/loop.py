@@ -40,7 +40,8 @@ def submit(
         return future.result(timeout_seconds)
     except FutureTimeout:
         if future.done():
-            raise
+            # It came to its end in the very moment, or with a timeout of its own.
+            return future.result()
         raise Problem(
             "timed-out",
             "The call did not come to an end in time: whether it still does, and is charged, is "

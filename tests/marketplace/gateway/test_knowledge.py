@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import uvloop
 from django.conf import settings
 from redis import Redis
 
@@ -247,3 +248,16 @@ def test_a_fact_ends_with_what_it_says_of_itself_and_many_are_not_kept(
         assert list(facts.kept) == [2, 3, 4]
 
     asyncio.run(run())
+
+
+def test_it_ends_at_whatever_moment_of_connecting_it_is_told_to() -> None:
+    async def begun_and_ended() -> int:
+        ended = 0
+        for step in range(60):
+            knowledge = Knowledge()
+            await asyncio.sleep(step % 30 * 0.0003)
+            await asyncio.wait_for(knowledge.aclose(), 10)
+            ended += 1
+        return ended
+
+    assert uvloop.run(begun_and_ended()) == 60
