@@ -6,7 +6,6 @@ their own, signed in batches of 16 as the gateway signs them, and closed by the 
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import subprocess
@@ -24,6 +23,8 @@ from urllib.parse import urlsplit
 import django
 import psycopg
 from psycopg import sql
+
+from benchmarks import reports
 
 if TYPE_CHECKING:
     from marketplace.gateway.batches import Row, Sealed
@@ -106,15 +107,14 @@ def measure(out: Path) -> None:
         f"payees, {epoch.leaf_count:,} leaves, {epoch.state}, sums "
         f"{'hold' if summary.adds_up else 'DIFFER'}"
     )
-    out.mkdir(parents=True, exist_ok=True)
-    report = {
-        "benchmark": "closing",
-        "receipts": epoch.receipt_count,
-        "payees": summary.payees,
-        "rows": [{"step": name, "seconds": round(each, 2)} for name, each in seconds.items()],
-        "total_s": round(total, 1),
-    }
-    (out / "closing.json").write_text(json.dumps(report, indent=2) + "\n")
+    reports.write(
+        out,
+        "closing",
+        receipts=epoch.receipt_count,
+        payees=summary.payees,
+        rows=[{"step": name, "seconds": round(each, 2)} for name, each in seconds.items()],
+        total_s=round(total, 1),
+    )
     if not summary.adds_up or epoch.state != "sealed":
         raise SystemExit("The epoch does not add up.")
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
-import time
 from itertools import pairwise
 from pathlib import Path
 
-from benchmarks import echo
+from benchmarks import echo, reports
 from benchmarks.gateway import FEE, call_of, one_node, paying_token
 from benchmarks.server import assert_durable, gateway
 from benchmarks.wrk import load
@@ -45,15 +43,9 @@ def main(out: Path) -> None:
     grown = slope(samples)
     reached = grown <= GROWTH_MAX_BYTES_PER_CALL
     print(f"{grown:+.3f} bytes a call{'' if reached else '   NOT REACHED'}")
-    out.mkdir(parents=True, exist_ok=True)
-    report = {
-        "benchmark": "endurance",
-        "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "samples": samples,
-        "bytes_per_call": round(grown, 3),
-        "reached": reached,
-    }
-    (out / "endurance.json").write_text(json.dumps(report, indent=2) + "\n")
+    reports.write(
+        out, "endurance", samples=samples, bytes_per_call=round(grown, 3), reached=reached
+    )
 
 
 def slope(samples: list[tuple[int, int]]) -> float:

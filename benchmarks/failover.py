@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
 import time
@@ -13,7 +12,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
-from benchmarks import echo
+from benchmarks import echo, reports
 from benchmarks.gateway import FEE, call_of, paying_token
 from benchmarks.server import gateway
 from benchmarks.wrk import Target
@@ -63,18 +62,16 @@ def main(out: Path) -> None:
         f"{before * 1000:.1f} ms before, below {SLACK:g} times that again after {back:.2f} s"
         f"{'' if reached else '   NOT REACHED'}"
     )
-    out.mkdir(parents=True, exist_ok=True)
-    report = {
-        "benchmark": "failover",
-        "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "calls": len(samples),
-        "failed": len(failed),
-        "first_failure": failed[0].failure if failed else None,
-        "p99_before_ms": round(before * 1000, 2),
-        "back_seconds": round(back, 2),
-        "reached": reached,
-    }
-    (out / "failover.json").write_text(json.dumps(report, indent=2) + "\n")
+    reports.write(
+        out,
+        "failover",
+        calls=len(samples),
+        failed=len(failed),
+        first_failure=failed[0].failure if failed else None,
+        p99_before_ms=round(before * 1000, 2),
+        back_seconds=round(back, 2),
+        reached=reached,
+    )
 
 
 async def _under_load(target: Target, victim: Node) -> tuple[list[Sample], float]:

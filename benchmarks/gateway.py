@@ -6,10 +6,8 @@ it on: token, limits, schemas, lease, routing, a receipt row that is durable bef
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
-import time
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -18,7 +16,7 @@ import numpy as np
 import orjson
 import tritonclient.http as triton_http
 
-from benchmarks import echo, litellm
+from benchmarks import echo, litellm, reports
 from benchmarks.server import Gateway, assert_durable, gateway
 from benchmarks.wrk import Load, Target, load
 from billing.ledger import queries as ledger
@@ -86,21 +84,19 @@ def main(out: Path) -> None:
         sign = "<=" if bar.at_most else ">="
         word = "" if bar.reached else "   NOT REACHED"
         print(f"{bar.what:<58} {bar.found:>8.3f}  wanted {sign} {bar.wanted:g}{word}", flush=True)
-    report = {
-        "benchmark": "gateway",
-        "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "cores": os.cpu_count(),
-        "seconds": SECONDS,
-        "rounds": ROUNDS,
-        "postgresql": durable,
-        "litellm": litellm.VERSION,
-        "rows": {
+    reports.write(
+        out,
+        "gateway",
+        seconds=SECONDS,
+        rounds=ROUNDS,
+        postgresql=durable,
+        litellm=litellm.VERSION,
+        rows={
             f"{side} at {concurrency}": [each.as_document() for each in loads]
             for (side, concurrency), loads in rows.items()
         },
-        "bars": [{**vars(bar), "reached": bar.reached} for bar in bars],
-    }
-    (out / "gateway.json").write_text(json.dumps(report, indent=2) + "\n")
+        bars=[{**vars(bar), "reached": bar.reached} for bar in bars],
+    )
     failed = {side: each for side, loads in rows.items() for each in loads if each.failed}
     if failed:
         raise SystemExit(f"Requests failed: {failed}")

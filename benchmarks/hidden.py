@@ -8,7 +8,6 @@ one, and has to find the difference that really is there.
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import random
@@ -24,6 +23,7 @@ from typing import Any
 import httpx
 from django.db import transaction
 
+from benchmarks import reports
 from inframind.identity.models import Wallet
 from inframind.identity.services import mint_token
 from marketplace.catalog.models import Model, Version
@@ -64,10 +64,8 @@ def main(out: Path) -> None:
         control = _fronts(http, token)["api"]
         controls.append(_compare("api", "public / unknown", control, PUBLIC, unknown))
         _print(controls[-1])
-    out.mkdir(parents=True, exist_ok=True)
     rows = [{**asdict(each), "told_apart": each.told_apart} for each in [*found, *controls]]
-    report = {"benchmark": "hidden", "z_limit": Z_LIMIT, "rows": rows}
-    (out / "hidden.json").write_text(json.dumps(report, indent=2) + "\n")
+    reports.write(out, "hidden", z_limit=Z_LIMIT, rows=rows)
     if not all(each.told_apart for each in controls):
         raise SystemExit("The control found no difference where there is one: nothing is shown.")
     if any(each.told_apart for each in found):

@@ -16,7 +16,6 @@ recorder and beside the purse.
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import secrets
 import statistics
@@ -34,6 +33,7 @@ import orjson
 import psycopg
 from psycopg import AsyncConnection, sql
 
+from benchmarks import reports
 from inframind.lib import receipts
 
 BATCH: Final = 16
@@ -112,7 +112,6 @@ def measure(out: Path) -> None:
         for before, after in zip(taken["bare"], taken["recorded"], strict=True)
     ]
     report: dict[str, Any] = {
-        "benchmark": "recording",
         "batch": BATCH,
         "rounds": ROUNDS,
         "bar_us_per_call": BAR_US,
@@ -131,8 +130,7 @@ def measure(out: Path) -> None:
             f"{server.median_us:>6.1f} µs ({server.lower_quartile_us:>5.1f})",
             flush=True,
         )
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "recording.json").write_text(json.dumps(report, indent=2) + "\n")
+    reports.write(out, "recording", **report)
     beyond_us = report["beyond"]["wall"]["median_us"]
     bar = f"bar {BAR_US:.0f} µs" + ("" if beyond_us <= BAR_US else ", missed")
     print(f"recording   beyond the bare insert {beyond_us:.1f} µs a call   {bar}")

@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks import reports
 from inframind.devstack.chaintools import ensure_chain_tools
 from inframind.devstack.processes import Children
 from inframind.lib.merkle import Tree, leaves_of, verify
@@ -76,9 +77,7 @@ def main(out: Path) -> None:
     times = (theirs["build"] + theirs["proofs"]) / (build + proofs)
     missed = "" if times >= BAR else ", missed"
     print(f"{'':<28} {times:.0f} times as fast   bar {BAR:.0f}{missed}")
-    out.mkdir(parents=True, exist_ok=True)
-    report = {"benchmark": "trees", "leaves": LEAVES, "rows": rows, "times": round(times, 1)}
-    (out / "trees.json").write_text(json.dumps(report, indent=2) + "\n")
+    reports.write(out, "trees", leaves=LEAVES, rows=rows, times=round(times, 1))
 
 
 def _ours(entries: list[Entry]) -> tuple[str, int, float, float]:

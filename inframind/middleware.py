@@ -11,8 +11,8 @@ import structlog
 from django.conf import settings
 from django.http import HttpRequest, HttpResponseBase
 
-from inframind.lib.problem import Problem
-from inframind.problems import as_response, for_protocol
+from inframind.lib.problem import Problem, for_protocol
+from inframind.problems import as_response
 
 ACCEPTABLE_REQUEST_ID = re.compile(r"[0-9A-Za-z-]{8,64}\Z")
 _PROBE = re.compile(r"/(livez|readyz|metrics)\Z")

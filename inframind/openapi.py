@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from inframind.problems import CONTENT_TYPE
+from inframind.lib.problem import CONTENT_TYPE
 
 _PROBLEM = {
     "type": "object",

@@ -10,20 +10,13 @@ from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse
 from rest_framework import exceptions
 
-from inframind.lib.problem import Problem, Violation, not_found
+from inframind.lib.problem import CONTENT_TYPE, Problem, Violation, for_protocol, not_found
 
-CONTENT_TYPE = "application/problem+json"
 _PROTOCOL_ADDRESSES = (
     "Of the Open Inference Protocol these are served: /v2, /v2/health/live, /v2/health/ready, "
     "/v2/models/<name> and under it /ready, /config, /stats and /infer. Models are loaded and "
     "unloaded by the marketplace."
 )
-
-
-def for_protocol(problem: Problem) -> Problem:
-    """The same with its detail as ``error`` too, where the protocol's clients look for it."""
-    problem.extra["error"] = problem.detail
-    return problem
 
 
 def as_response(problem: Problem, *, request_id: str = "") -> HttpResponse:
@@ -112,13 +105,17 @@ def page_not_found(request: HttpRequest, exception: Exception | None = None) -> 
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    problem = Problem(
+    return _error(request, internal_error(), "500.html")
+
+
+def internal_error() -> Problem:
+    """The 500 of a request that met a fault of ours."""
+    return Problem(
         "internal-error",
         "Something failed on our side; it is in our log under the request id.",
         status=500,
         remedy="Try again; if it stays, tell us the request id.",
     )
-    return _error(request, problem, "500.html")
 
 
 def _error(request: HttpRequest, problem: Problem, template: str) -> HttpResponse:

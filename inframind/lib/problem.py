@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 TYPE_PREFIX = "/problems/"
+CONTENT_TYPE = "application/problem+json"
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,12 @@ class Problem(Exception):
             document["instance"] = instance
         document.update(self.extra)
         return document
+
+
+def for_protocol(problem: Problem) -> Problem:
+    """The same with its detail as ``error`` too, where the Open Inference Protocol has it."""
+    problem.extra["error"] = problem.detail
+    return problem
 
 
 def not_found(what: str, remedy: str = "") -> Problem:

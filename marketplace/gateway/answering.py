@@ -18,22 +18,22 @@ from django.conf import settings
 
 from inframind.lib import canonical
 from inframind.lib.amounts import amount_document
-from inframind.lib.problem import Problem, Violation
+from inframind.lib.problem import Problem
 from marketplace.catalog.schemas import validator_for
-from marketplace.gateway import contract, events, inference, pipeline
+from marketplace.gateway import body, contract, events, inference, pipeline, problems
 from marketplace.gateway.context import Context, Outcome
 from marketplace.gateway.models import Call
 from marketplace.mesh import client, streams
 from marketplace.mesh.asyncdb import in_thread
 from marketplace.mesh.load import LOST
 from marketplace.mesh.routing import Copy, Route
+from marketplace.mesh.sockets import SILENCE_SECONDS
 from marketplace.mesh.tensors import BadOutput
 
 log = structlog.get_logger(__name__)
 
 WAITING_SECONDS: Final = 10.0
-# A node that is silent this long is asked whether it lives at all.
-SILENCE_SECONDS: Final = 1.5
+_PIECE: Final = "A piece of the model's answer"
 _GONE_STATUS: Final = 499  # nobody sees it, but for the answer that is kept under a key
 
 
@@ -246,7 +246,7 @@ class Answering(AsyncIterator[bytes]):
             taking.cancel()
 
     async def _checked(self, document: bytes) -> _Piece:
-        if len(document) > contract.HEAVY_BYTES:
+        if len(document) > body.HEAVY_BYTES:
             return await in_thread(self._check, document)
         return self._check(document)
 
@@ -256,11 +256,13 @@ class Answering(AsyncIterator[bytes]):
             document = streams.document_of(text)
             canonical_form = canonical.canonical_json(document)
         except (BadOutput, ValueError, TypeError) as error:
-            raise _invalid(str(error), ()) from None
+            raise problems.invalid_output(str(error), what=_PIECE) from None
         validator = validator_for(f"{version.cid}/output", version.output_schema)
         violations = validator.violations(document)
         if violations:
-            raise _invalid("It breaks the model's output schema.", violations)
+            raise problems.invalid_output(
+                "It breaks the model's output schema.", violations, what=_PIECE
+            )
         return _Piece(orjson.dumps(document), canonical_form)
 
     def _failure(self, error: Exception) -> tuple[Call.Outcome, Problem]:
@@ -279,13 +281,7 @@ class Answering(AsyncIterator[bytes]):
                     retry_safe=True,
                 )
             case client.ModelFailed():
-                return Outcome.MODEL_FAILED, Problem(
-                    "model-failed",
-                    f"The model gave an error: {error}",
-                    status=502,
-                    remedy="Check the input; if it is right, tell the model's owner.",
-                    retry_safe=True,
-                )
+                return Outcome.MODEL_FAILED, problems.model_failed(str(error))
             case client.NodeError():
                 self._strike = LOST
                 if call.route is not None:
@@ -298,7 +294,7 @@ class Answering(AsyncIterator[bytes]):
                     retry_safe=True,
                 )
         log.error("call broke", call=str(call.request.call_id), exc_info=error)
-        return Outcome.REFUSED, pipeline.broken()
+        return Outcome.REFUSED, problems.broken()
 
 
 def cancelled(*, charged: bool) -> Problem:
@@ -312,15 +308,4 @@ def cancelled(*, charged: bool) -> Problem:
         remedy="Call again, with a new Idempotency-Key if you send one.",
         retry_safe=not charged,
         charged=charged,
-    )
-
-
-def _invalid(detail: str, violations: tuple[Violation, ...]) -> Problem:
-    return Problem(
-        "invalid-output",
-        f"A piece of the model's answer cannot be delivered. {detail}",
-        status=502,
-        violations=violations,
-        remedy="This lies with the model; tell its owner, or call another version.",
-        retry_safe=True,
     )

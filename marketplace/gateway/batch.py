@@ -18,7 +18,7 @@ from django.conf import settings
 from inframind.lib.amounts import amount_document, format_ifm, parse_ifm
 from inframind.lib.ids import new_uuid7
 from inframind.lib.problem import Problem, Violation
-from marketplace.gateway import body, calling, contract, keyed, pipeline
+from marketplace.gateway import body, calling, keyed, pipeline
 from marketplace.gateway.context import CallRequest
 from marketplace.gateway.wire import Answer, Request
 from marketplace.mesh.asyncdb import in_thread
@@ -60,7 +60,7 @@ async def call(request: Request, reference: str) -> Answer:
     head = await calling.admitted(one)
     if one.idempotency_key is not None:
         keyed.check(one.idempotency_key)
-    if len(request.body) > contract.HEAVY_BYTES:
+    if len(request.body) > body.HEAVY_BYTES:
         documents = await in_thread(_documents, request.body)
     else:
         documents = _documents(request.body)

@@ -12,6 +12,8 @@ from inframind.lib.pointer import escape, pointer_of
 from inframind.lib.problem import Problem, Violation
 
 MAX_DEPTH: Final = 64
+# Bodies above this are handled beside the loop, so that they hold up nobody else's call.
+HEAVY_BYTES: Final = 256 << 10
 _REMEDY: Final = "Send one JSON document that keeps the model's input schema."
 
 

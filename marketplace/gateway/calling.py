@@ -13,11 +13,9 @@ from django.conf import settings
 from inframind.identity.api import bearer_of
 from inframind.lib.amounts import amount_document, parse_ifm
 from inframind.lib.problem import Problem, Violation
-from marketplace.catalog.queries import servable_on
-from marketplace.gateway import admission, events, explain, pipeline, resources, streaming
+from marketplace.gateway import admission, asking, events, explain, pipeline, resources, streaming
 from marketplace.gateway.context import Context
 from marketplace.gateway.wire import Answer, Request
-from marketplace.mesh.asyncdb import connection
 
 _JSON: Final = "application/json"
 _ADMITTING: Final = (admission.authenticate, admission.limit, admission.resolve)
@@ -43,13 +41,7 @@ async def describe(request: Request, reference: str) -> Answer:
     """How the model is called, its price and its schemas. 401, 404, 410."""
     if request.query and explain.asked_for(request.query):
         return await explain.explain(request, reference)
-    bearer, caller = bearer_of(request.headers.get("authorization", "")), request.caller
-    if bearer is not None:
-        knowledge = (await resources.here()).knowledge
-        caller = await knowledge.caller(bearer, request.remote_address)
-    name, _, number = reference.partition("@")
-    async with connection() as database:
-        found = await servable_on(database, name, number or None, viewer=caller, calling=False)
+    found = await asking.version_seen(reference, await asking.caller_of(request))
     document = {
         "model": f"{found.name}@{found.number}",
         "call": f"POST {settings.SITE_URL}/inference/v1/{reference}",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 import orjson
 from django.conf import settings
@@ -12,12 +12,10 @@ from marketplace.catalog.schemas import validator_for
 from marketplace.gateway import body, oipcontract
 from marketplace.gateway.context import Context, Outcome
 from marketplace.gateway.digests import digest_of_parsed
+from marketplace.gateway.problems import invalid_output
 from marketplace.mesh.asyncdb import in_thread
 from marketplace.mesh.client import ModelFailed, outgoing_of, tensors_of
 from marketplace.mesh.tensors import BadOutput, decode, encode
-
-# Bodies above this are handled beside the loop, so that they hold up nobody else's call.
-HEAVY_BYTES: Final = 256 << 10
 
 
 async def read_input(call: Context) -> None:
@@ -42,7 +40,7 @@ async def check_output(call: Context) -> None:
 
 
 async def _maybe_aside(size_bytes: int, work: Any, call: Context) -> None:
-    if size_bytes > HEAVY_BYTES:
+    if size_bytes > body.HEAVY_BYTES:
         await in_thread(work, call)
     else:
         work(call)
@@ -84,20 +82,9 @@ def _check_output(call: Context) -> None:
         document = decode(tensors, call.outputs, max_batch_size=version.max_batch_size)
         call.output_digest = digest_of_parsed(document)
     except (BadOutput, ModelFailed, ValueError, TypeError) as error:
-        raise _invalid_output(str(error), ()) from None
+        raise invalid_output(str(error)) from None
     validator = validator_for(f"{version.cid}/output", version.output_schema)
     violations = validator.violations(document)
     if violations:
-        raise _invalid_output("It breaks the model's output schema.", violations)
+        raise invalid_output("It breaks the model's output schema.", violations)
     call.output = orjson.dumps(document)
-
-
-def _invalid_output(detail: str, violations: tuple[Violation, ...]) -> Problem:
-    return Problem(
-        "invalid-output",
-        f"The model's output cannot be delivered. {detail}",
-        status=502,
-        violations=violations,
-        remedy="This lies with the model; tell its owner, or call another version.",
-        retry_safe=True,
-    )

@@ -39,7 +39,12 @@ def digest_of_parsed(document: Any) -> str:
         or (not text.isascii() and _HIGH.search(text))
     ):
         return canonical.digest(document)
-    return f"sha256:{sha256(text).hexdigest()}"
+    return digest_of_bytes(text)
+
+
+def digest_of_bytes(octets: bytes) -> str:
+    """The digest of bytes as they are."""
+    return f"sha256:{sha256(octets).hexdigest()}"
 
 
 def _has_odd_number(text: bytes) -> bool:

@@ -7,14 +7,13 @@ from urllib.parse import parse_qs
 
 import orjson
 
-from inframind.identity.api import bearer_of
 from inframind.identity.authority import admit, require
 from inframind.lib.problem import Problem
-from marketplace.catalog.queries import Servable, servable_on
-from marketplace.gateway import resources
+from marketplace.catalog.queries import Servable
+from marketplace.gateway import asking, resources
 from marketplace.gateway.wire import Answer, Request
 from marketplace.mesh.absences import Absence, absences
-from marketplace.mesh.asyncdb import connection, in_thread
+from marketplace.mesh.asyncdb import in_thread
 from marketplace.mesh.routing import Candidate, View
 
 _YES: Final = frozenset({"1", "true", "yes"})
@@ -28,14 +27,9 @@ def asked_for(query: str) -> bool:
 async def explain(request: Request, reference: str) -> Answer:
     """What the router of this process knows of the version, for its owner and staff. 401, 403,
     404, 410."""
-    here = await resources.here()
-    bearer, caller = bearer_of(request.headers.get("authorization", "")), request.caller
-    if bearer is not None:
-        caller = await here.knowledge.caller(bearer, request.remote_address)
-    name, _, number = reference.partition("@")
-    admit(caller, "route.explain", name=name)
-    async with connection() as database:
-        found = await servable_on(database, name, number or None, viewer=caller, calling=False)
+    caller = await asking.caller_of(request)
+    admit(caller, "route.explain", name=reference.partition("@")[0])
+    found = await asking.version_seen(reference, caller)
     require(
         caller,
         "route.explain",
@@ -45,7 +39,8 @@ async def explain(request: Request, reference: str) -> Answer:
         seen=True,
         otherwise=_not_told(found.name),
     )
-    view = await here.router.view(found.version_id, paid=found.fee_base_units > 0)
+    router = (await resources.here()).router
+    view = await router.view(found.version_id, paid=found.fee_base_units > 0)
     elsewhere = await in_thread(absences, found.version_id)
     return Answer(
         200, orjson.dumps(_document(found, view, elsewhere)), {"Content-Type": "application/json"}

@@ -21,8 +21,9 @@ from django.conf import settings
 from psycopg_pool import PoolTimeout
 
 from inframind.identity.api import refuse_token_in
-from inframind.lib.problem import Problem
+from inframind.lib.problem import Problem, for_protocol
 from inframind.middleware import ACCEPTABLE_REQUEST_ID
+from inframind.problems import internal_error
 from marketplace.gateway import batch, body, calling, oipserving
 from marketplace.gateway.outward import Outward
 from marketplace.gateway.recorder import no_database
@@ -122,14 +123,9 @@ async def answer(
         refused = no_database()
     except Exception:
         log.exception("request broke", path=request.path, request_id=request_id)
-        refused = Problem(
-            "internal-error",
-            "Something failed on our side; it is in our log under the request id.",
-            status=500,
-            remedy="Try again; if it stays, tell us the request id.",
-        )
+        refused = internal_error()
     if route.error_member:
-        refused.extra["error"] = refused.detail
+        refused = for_protocol(refused)
     return problem_answer(refused, request_id=request_id)
 
 

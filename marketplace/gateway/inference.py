@@ -12,6 +12,7 @@ from inframind.lib.problem import Problem
 from marketplace.gateway import contract
 from marketplace.gateway.context import Context, Outcome
 from marketplace.gateway.hedging import Answered, ask
+from marketplace.gateway.problems import model_failed
 from marketplace.mesh import client
 from marketplace.mesh.load import LOST, REFUSED
 from marketplace.mesh.routing import Copy, NoRoute, Overloaded
@@ -193,13 +194,7 @@ async def _failed(
         call.route, call.outcome = route, Outcome.MODEL_FAILED
         if isinstance(error, client.ModelCrashed):
             await router.mark_lost(version_id, node_id)
-        raise Problem(
-            "model-failed",
-            f"The model gave an error: {reason}",
-            status=502,
-            remedy="Check the input; if it is right, tell the model's owner.",
-            retry_safe=True,
-        ) from None
+        raise model_failed(reason) from None
     if isinstance(error, client.NotLoaded):
         router.gave_up(copy)
         await router.mark_lost(version_id, node_id)

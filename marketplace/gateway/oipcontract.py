@@ -6,7 +6,6 @@ The digests of such a call are SHA-256 over the very bytes of the request's and 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from typing import Final
 
 from django.conf import settings
@@ -14,11 +13,11 @@ from django.conf import settings
 from inframind.lib.problem import Problem, Violation
 from marketplace.gateway import body, oip
 from marketplace.gateway.context import Context, Outcome
+from marketplace.gateway.digests import digest_of_bytes
+from marketplace.gateway.problems import invalid_output
 from marketplace.mesh.client import Outgoing
 from marketplace.mesh.tensors import BadOutput
 
-# Bodies above this are handled beside the loop, so that they hold up nobody else's call.
-HEAVY_BYTES: Final = 256 << 10
 # Below this, handing a body to a thread takes longer than its digest.
 _LONG_BYTES: Final = 64 << 10
 
@@ -32,9 +31,9 @@ async def read_input(call: Context) -> None:
     length = oip.header_length(call.request.header_length)
     if len(octets) > _LONG_BYTES:
         # The node works on the input meanwhile; whoever writes the row waits for it.
-        call.digesting = asyncio.get_running_loop().run_in_executor(None, _digest, octets)
+        call.digesting = asyncio.get_running_loop().run_in_executor(None, digest_of_bytes, octets)
     else:
-        call.input_digest = _digest(octets)
+        call.input_digest = digest_of_bytes(octets)
     if _is_heavy(call, len(octets) if length is None else length):
         loop = asyncio.get_running_loop()
         call.wish = await loop.run_in_executor(None, _read, call, length)
@@ -50,7 +49,7 @@ async def check_output(call: Context) -> None:
     call.outcome = Outcome.INVALID_OUTPUT
     if call.incoming is None or call.wish is None:
         raise RuntimeError("No node has answered yet.")
-    if len(call.incoming.content) > HEAVY_BYTES:
+    if len(call.incoming.content) > body.HEAVY_BYTES:
         await asyncio.get_running_loop().run_in_executor(None, _check_output, call)
     else:
         _check_output(call)
@@ -73,10 +72,10 @@ def _check_paid_rows(call: Context, wish: oip.Wish) -> None:
 
 
 def _is_heavy(call: Context, header_bytes: int) -> bool:
-    if header_bytes > HEAVY_BYTES:
+    if header_bytes > body.HEAVY_BYTES:
         return True
     # Texts are counted one by one; all else is a matter of lengths.
-    return len(call.request.body) > HEAVY_BYTES and any(
+    return len(call.request.body) > body.HEAVY_BYTES and any(
         spec.dtype == "BYTES" for spec in call.inputs
     )
 
@@ -106,13 +105,7 @@ def _check_output(call: Context) -> None:
             number=version.number,
         )
     except BadOutput as error:
-        raise Problem(
-            "invalid-output",
-            f"The model's output cannot be delivered. {error}",
-            status=502,
-            remedy="This lies with the model; tell its owner, or call another version.",
-            retry_safe=True,
-        ) from None
+        raise invalid_output(str(error)) from None
     call.answer_headers = {"Content-Type": "application/json"}
     if incoming.header_length is not None:
         call.answer_headers = {
@@ -120,8 +113,4 @@ def _check_output(call: Context) -> None:
             oip.HEADER_LENGTH: str(len(header)),
         }
     call.output = b"".join((header, data))
-    call.output_digest = _digest(call.output)
-
-
-def _digest(octets: bytes) -> str:
-    return f"sha256:{hashlib.sha256(octets).hexdigest()}"
+    call.output_digest = digest_of_bytes(call.output)

@@ -16,11 +16,11 @@ from inframind.identity.api import bearer_of
 from inframind.identity.caller import Caller
 from inframind.lib.problem import Problem
 from marketplace.catalog.models import Version
-from marketplace.catalog.queries import Servable, get_model, servable_on, versions_of
-from marketplace.gateway import admission, calling, oip, pipeline, queries, resources
+from marketplace.catalog.queries import Servable, get_model, versions_of
+from marketplace.gateway import admission, asking, calling, oip, pipeline, queries
 from marketplace.gateway.oiptensors import described
 from marketplace.gateway.wire import Answer, Handler, Request
-from marketplace.mesh.asyncdb import connection, in_thread
+from marketplace.mesh.asyncdb import in_thread
 from marketplace.mesh.queries import ready_node_count
 from marketplace.mesh.tensors import Spec, document_specs
 
@@ -162,11 +162,7 @@ async def infer(request: Request, reference: str) -> Answer:
             header_length=request.headers.get("inference-header-content-length"),
         )
     )
-    document = made.document
-    if made.status >= 400:
-        problem = orjson.loads(document)
-        document = orjson.dumps({**problem, "error": problem["detail"]})
-    return Answer(made.status, document, made.headers)
+    return Answer(made.status, made.document, made.headers)
 
 
 _MODEL: Final = ("/models/{name}", "/models/{name}/versions/{version}")
@@ -184,14 +180,8 @@ ADDRESSES: Final[tuple[tuple[str, str, Handler], ...]] = (
 
 
 async def _seen(request: Request, reference: str) -> tuple[Caller | None, Servable]:
-    bearer, caller = _bearer(request), request.caller
-    if bearer is not None:
-        knowledge = (await resources.here()).knowledge
-        caller = await knowledge.caller(bearer, request.remote_address)
-    name, _, number = reference.partition("@")
-    async with connection() as database:
-        found = await servable_on(database, name, number or None, viewer=caller, calling=False)
-    return caller, found
+    caller = await asking.caller_of(request)
+    return caller, await asking.version_seen(reference, caller)
 
 
 def _bearer(request: Request) -> str | None:

@@ -14,13 +14,15 @@ from django.conf import settings
 from psycopg_pool import PoolTimeout
 
 from inframind.lib.amounts import format_ifm
-from inframind.lib.problem import Problem
+from inframind.lib.problem import CONTENT_TYPE, Problem, for_protocol
 from marketplace.catalog.queries import Servable
 from marketplace.gateway import (
     admission,
+    body,
     contract,
     inference,
     keyed,
+    problems,
     recorder,
     recording,
     resources,
@@ -125,10 +127,12 @@ def answer(context: Context, problem: Problem | None, *, recorded: bool) -> Call
     call_id = context.request.call_id
     if problem.charged is None:
         headers["Inframind-Receipt"] = str(call_id)
+    if context.request.tensors:
+        problem = for_protocol(problem)
     return CallAnswer(
         problem.status,
         orjson.dumps(problem.as_document(instance=f"urn:uuid:{call_id}")),
-        {**headers, **problem.headers, "Content-Type": "application/problem+json"},
+        {**headers, **problem.headers, "Content-Type": CONTENT_TYPE},
     )
 
 
@@ -147,19 +151,8 @@ async def run(context: Context, stages: Sequence[Stage]) -> Problem | None:
         return recorder.no_database()
     except Exception:
         log.exception("call broke", call=str(context.request.call_id))
-        return broken()
+        return problems.broken()
     return None
-
-
-def broken() -> Problem:
-    """The 500 of a call that met a fault of ours."""
-    return Problem(
-        "internal-error",
-        "Something failed on our side; it is in our log under the call's id.",
-        status=500,
-        remedy="Try again; if it stays, tell us the id.",
-        retry_safe=True,
-    )
 
 
 def settle(context: Context, problem: Problem | None) -> None:
@@ -181,7 +174,7 @@ async def _sealed(context: Context) -> bytes | None:
         for name, value in answer_headers(context, recorded=True).items()
         if name not in _OF_THE_MOMENT
     }
-    if len(context.output) > contract.HEAVY_BYTES:
+    if len(context.output) > body.HEAVY_BYTES:
         return await in_thread(context.claim.seal, context.output, headers)
     return context.claim.seal(context.output, headers)
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-
 from inframind.lib.problem import Problem
 from marketplace.gateway.batches import Row
 from marketplace.gateway.committing import Entry
 from marketplace.gateway.context import Context, Outcome
+from marketplace.gateway.digests import digest_of_bytes
 from marketplace.gateway.links import normal
 from marketplace.gateway.payees import node_payee, owner_payee
 
@@ -45,7 +44,8 @@ async def record(call: Context, problem: Problem | None, answer: bytes | None) -
         fee_base_units=version.fee_base_units if served else 0,
         latency_us=call.latency_us,
         node_latency_us=round(call.node_seconds * 1_000_000),
-        input_digest=call.input_digest or _digest_of_bytes(call.request.body),
+        # The bytes stand for an input that has no canonical form, because it is not JSON.
+        input_digest=call.input_digest or digest_of_bytes(call.request.body),
         output_digest=call.output_digest if served else "",
         payout_address=payout,
         operator_address=operator,
@@ -61,8 +61,3 @@ async def record(call: Context, problem: Problem | None, answer: bytes | None) -
             answer=answer if served else None,
         )
     )
-
-
-def _digest_of_bytes(octets: bytes) -> str:
-    """Stands for an input that has no canonical form, because it is not JSON."""
-    return f"sha256:{hashlib.sha256(octets).hexdigest()}"

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from celery import shared_task
-from django.conf import settings
-from redis import Redis
 
 from marketplace.gateway import ratings, services
+from marketplace.mesh.rounds import alone
 
 _RATE_LEASE_SECONDS = 60.0
 
@@ -20,13 +19,4 @@ def sweep() -> int:
 @shared_task(name="gateway.rate_nodes", expires=10)
 def rate_nodes() -> None:
     """Rates nodes by their calls, and has copies of models follow what is asked of them."""
-    with Redis.from_url(settings.REDIS_URL) as redis:
-        lock = redis.lock("inframind:gateway:rate", timeout=_RATE_LEASE_SECONDS, blocking=False)
-        if not lock.acquire():
-            return
-        try:
-            ratings.rate_nodes()
-        finally:
-            # Taken over by another worker if this one was slower than its lease.
-            if lock.owned():
-                lock.release()
+    alone("gateway:rate", ratings.rate_nodes, lease_seconds=_RATE_LEASE_SECONDS)

@@ -15,9 +15,7 @@ import orjson
 
 from inframind.identity.caller import Caller
 from inframind.lib.ids import new_uuid7
-from inframind.lib.problem import Problem
-
-PROBLEM_TYPE = "application/problem+json"
+from inframind.lib.problem import CONTENT_TYPE, Problem
 
 
 @dataclass(slots=True, eq=False)
@@ -65,7 +63,7 @@ def problem_answer(
     instance = f"urn:request:{request_id}" if request_id else ""
     if call_id is not None:
         instance = f"urn:uuid:{call_id}"
-    headers = {**problem.headers, "Content-Type": PROBLEM_TYPE}
+    headers = {**problem.headers, "Content-Type": CONTENT_TYPE}
     return Answer(problem.status, orjson.dumps(problem.as_document(instance=instance)), headers)
 
 

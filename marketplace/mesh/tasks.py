@@ -7,11 +7,10 @@ from uuid import UUID
 
 from celery import shared_task
 from celery.signals import worker_ready
-from django.conf import settings
-from redis import Redis
 
 from marketplace.mesh import services
 from marketplace.mesh.probing import forget_old_probes
+from marketplace.mesh.rounds import alone
 
 _PROBE_LEASE_SECONDS = 30.0
 
@@ -25,16 +24,8 @@ def know_configured_nodes(**_: Any) -> None:
 @shared_task(name="mesh.probe_nodes", expires=5)
 def probe_nodes() -> None:
     """Looks at every node, then hands out what has to be loaded (again)."""
-    with Redis.from_url(settings.REDIS_URL) as redis:
-        lock = redis.lock("inframind:mesh:probe", timeout=_PROBE_LEASE_SECONDS, blocking=False)
-        if not lock.acquire():
-            return
-        try:
-            services.probe_all()
-        finally:
-            # Taken over by another worker if this one was slower than its lease.
-            if lock.owned():
-                lock.release()
+    if not alone("mesh:probe", services.probe_all, lease_seconds=_PROBE_LEASE_SECONDS):
+        return
     for version_id, node_id in services.due_placements():
         place.delay(str(version_id), str(node_id))
 

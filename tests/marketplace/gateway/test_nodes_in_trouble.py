@@ -8,7 +8,7 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,17 @@ def calls(
 
     loop.submit(run(), 120)
     return answers
+
+
+@contextmanager
+def two_well(version: Version, token: str | None = None) -> Iterator[tuple[RawNode, RawNode]]:
+    """Two nodes that hold the version, after enough calls to know what is late."""
+    first, second = RawNode(rawnodes.well), RawNode(rawnodes.well)
+    with listening(first, second):
+        placed("first", first.endpoint, version)
+        placed("second", second.endpoint, version)
+        calls(version, token, count=40)
+        yield first, second
 
 
 def kinds(answers: list[pipeline.CallAnswer]) -> Counter[str]:
@@ -142,11 +153,7 @@ def test_a_node_that_hangs_costs_a_paid_call_seconds_and_the_others_nothing() ->
 
 def test_a_free_call_on_a_slow_node_is_answered_by_another_and_written_down_once() -> None:
     version = list_doubler(fresh_name("doubler"))
-    first, second = RawNode(rawnodes.well), RawNode(rawnodes.well)
-    with listening(first, second):
-        placed("first", first.endpoint, version)
-        placed("second", second.endpoint, version)
-        calls(version, count=40)
+    with two_well(version) as (first, _):
         Call.objects.all().delete()
         first.behaves = rawnodes.is_slow
         started = time.monotonic()
@@ -164,11 +171,7 @@ def test_a_free_call_on_a_slow_node_is_answered_by_another_and_written_down_once
 
 def test_an_answer_in_the_very_moment_of_the_second_question_leaves_no_place_taken() -> None:
     version = list_doubler(fresh_name("doubler"))
-    first, second = RawNode(rawnodes.well), RawNode(rawnodes.well)
-    with listening(first, second):
-        placed("first", first.endpoint, version)
-        placed("second", second.endpoint, version)
-        calls(version, count=40)
+    with two_well(version) as (first, second):
         first.behaves = second.behaves = rawnodes.hangs
 
         async def work() -> int:
@@ -197,11 +200,7 @@ def test_a_paid_call_is_never_hedged() -> None:
     version = money.paid_doubler()
     money.fund(money.GUEST, 1_000 * money.FEE)
     token = money.token_of()
-    first, second = RawNode(rawnodes.well), RawNode(rawnodes.well)
-    with listening(first, second):
-        placed("first", first.endpoint, version)
-        placed("second", second.endpoint, version)
-        calls(version, token, count=40)
+    with two_well(version, token) as (first, second):
         first.behaves = second.behaves = rawnodes.is_slow
         before = first.calls + second.calls
         assert kinds(calls(version, token, count=6)) == {"served": 6}
@@ -210,11 +209,7 @@ def test_a_paid_call_is_never_hedged() -> None:
 
 def test_hedging_stops_at_the_retry_budget(monkeypatch: pytest.MonkeyPatch) -> None:
     version = list_doubler(fresh_name("doubler"))
-    first, second = RawNode(rawnodes.well), RawNode(rawnodes.well)
-    with listening(first, second):
-        placed("first", first.endpoint, version)
-        placed("second", second.endpoint, version)
-        calls(version, count=40)
+    with two_well(version) as (first, second):
         first.behaves = second.behaves = rawnodes.is_slow
 
         async def spend() -> int:
@@ -232,11 +227,7 @@ def test_hedging_stops_at_the_retry_budget(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_a_caller_that_goes_takes_both_tries_with_it() -> None:
     version = list_doubler(fresh_name("doubler"))
-    first, second = RawNode(rawnodes.well), RawNode(rawnodes.well)
-    with listening(first, second):
-        placed("first", first.endpoint, version)
-        placed("second", second.endpoint, version)
-        calls(version, count=40)
+    with two_well(version) as (first, second):
         first.behaves = second.behaves = rawnodes.is_slow
 
         async def go() -> None:
