@@ -11,6 +11,7 @@ from operator import attrgetter
 from typing import Any, Final, Self
 from uuid import UUID
 
+import psycopg
 from django.conf import settings
 from psycopg import AsyncConnection, pq
 from psycopg.adapt import Dumper
@@ -47,6 +48,25 @@ PARAMETERS: Final = 10 + len(_COLUMNS)
 # Takes ``parameters_of`` a batch. The database raises ``psycopg.IntegrityError`` or ``DataError``
 # for what it refuses.
 WRITE: Final = f"SELECT gateway_write({', '.join(['%s'] * PARAMETERS)})"
+
+
+class Encoded(bytes):
+    """A parameter that is in binary already, of the type that the statement says."""
+
+    __slots__ = ()
+
+
+class EncodedDumper(Dumper):
+    """Hands it on as it is."""
+
+    format = pq.Format.BINARY
+
+    def dump(self, obj: Encoded) -> bytes:
+        return obj
+
+
+# For connections that are opened from here on.
+psycopg.adapters.register_dumper(Encoded, EncodedDumper)
 
 
 # Not frozen, which would make one take three times as long; nobody changes one all the same.
@@ -171,24 +191,8 @@ def parameters_of(batch: Sealed, rows: Sequence[Row]) -> list[bytes]:
 
 async def write_on(database: AsyncConnection[Any], batch: Sealed, rows: Sequence[Row]) -> None:
     """Writes a batch and its rows, in the transaction that its caller has begun."""
-    database.adapters.register_dumper(Encoded, EncodedDumper)
     parameters = [Encoded(each) for each in parameters_of(batch, rows)]
     await database.execute(WRITE, parameters, prepare=True)
-
-
-class Encoded(bytes):
-    """A parameter that is in binary already, of the type that the statement says."""
-
-    __slots__ = ()
-
-
-class EncodedDumper(Dumper):
-    """Hands it on as it is."""
-
-    format = pq.Format.BINARY
-
-    def dump(self, obj: Encoded) -> bytes:
-        return obj
 
 
 def microseconds(at: datetime) -> int:

@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 
 import structlog
 
-from marketplace.gateway.redislink import Link, Refused, Script
+from marketplace.gateway.redislink import Link, Refused, Script, bulk
 
 WINDOW_SECONDS: Final = 60
 # Redis is given so long before a call is counted here; and is left alone so long after that.
@@ -102,7 +102,7 @@ class Rules:
         self.whole: Final = tuple(
             each_limit * step for each_limit, step in zip(limits, self.steps_us, strict=True)
         )
-        self.arguments: Final = b"".join(_bulk(b"%d" % each) for each in (len(limits), *limits))
+        self.arguments: Final = b"".join(bulk(b"%d" % each) for each in (len(limits), *limits))
         self.template: Final = ", ".join(f'"{each}";r=%d;t=0' for each in policies)
         self.policy_header: Final = ", ".join(
             f'"{policy}";q={each_limit};w={window_seconds}'
@@ -154,10 +154,6 @@ class Allowance(NamedTuple):
         else:
             left = self.rules.template % self.remaining
         return {"RateLimit": left, "RateLimit-Policy": self.rules.policy_header}
-
-
-def _bulk(octets: bytes) -> bytes:
-    return b"$%d\r\n%b\r\n" % (len(octets), octets)
 
 
 class _Asked(NamedTuple):
@@ -213,7 +209,7 @@ class Limiter:
 
     def __init__(self, url: str, *, window_seconds: int = WINDOW_SECONDS) -> None:
         self._url = url
-        self._window = _bulk(b"%d" % (window_seconds * 1_000_000))
+        self._window = bulk(b"%d" % (window_seconds * 1_000_000))
         self._own = OwnBuckets()
         self._link: Link | None = None
         self._opening: asyncio.Task[None] | None = None
@@ -298,7 +294,7 @@ class Limiter:
                 keys.append(b"$%d\r\n%b%b\r\n" % (_PREFIX_BYTES + len(octets), _PREFIX, octets))
             arguments.append(of.arguments)
         self._flights[flight] = None
-        rest = b"".join((_bulk(b"%d" % len(keys)), *keys, *arguments))
+        rest = b"".join((bulk(b"%d" % len(keys)), *keys, *arguments))
         # The number of keys, the keys, the window; of each call a count, and a limit for each key.
         pieces = 2 + 2 * len(keys) + len(flight.calls)
         self._link.run(rest, pieces, lambda answer: self._landed(flight, answer))

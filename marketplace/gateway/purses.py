@@ -112,7 +112,7 @@ class Purse:
 
         Raises a 402 ``Problem`` where the funds are not there, ``psycopg.OperationalError``.
         """
-        found = self.spend(fee_base_units, call_seconds)
+        found = self._spend(fee_base_units, call_seconds)
         if found is not None:
             return found
         came = time.monotonic()
@@ -125,7 +125,7 @@ class Purse:
             self._waiting -= 1
             self._watch()
 
-    def spend(self, fee_base_units: int, call_seconds: float) -> Funds | None:
+    def _spend(self, fee_base_units: int, call_seconds: float) -> Funds | None:
         """As ``take`` from what is leased already; None where that is not enough."""
         needed_until = time.monotonic() + call_seconds
         for held in self._held:
@@ -175,7 +175,7 @@ class Purse:
 
     async def _spend_or_lease(self, fee_base_units: int, call_seconds: float, came: float) -> Funds:
         while True:
-            found = self.spend(fee_base_units, call_seconds)
+            found = self._spend(fee_base_units, call_seconds)
             if found is not None:
                 return found
             refusal = self._refusal_of(fee_base_units, came)
@@ -289,11 +289,7 @@ class Purses:
     async def take(self, wallet: str, fee_base_units: int, call_seconds: float) -> Funds:
         """As ``Purse.take``, from the wallet's purse."""
         purse = self._by_wallet.get(wallet)
-        if purse is not None:
-            found = purse.spend(fee_base_units, call_seconds)
-            if found is not None:
-                return found
-        else:
+        if purse is None:
             if len(self._by_wallet) >= 1000:
                 self._by_wallet = {
                     key: each for key, each in self._by_wallet.items() if not each.unused

@@ -31,8 +31,8 @@ class Script:
     def __init__(self, text: str) -> None:
         octets = text.encode()
         digest = hashlib.sha1(octets, usedforsecurity=False).hexdigest().encode()
-        self.by_digest: Final = _bulk(b"EVALSHA") + _bulk(digest)
-        self.by_text: Final = _bulk(b"EVAL") + _bulk(octets)
+        self.by_digest: Final = bulk(b"EVALSHA") + bulk(digest)
+        self.by_text: Final = bulk(b"EVAL") + bulk(octets)
 
 
 class Link(asyncio.Protocol):
@@ -140,13 +140,14 @@ class Link(asyncio.Protocol):
             if not answer.done():
                 answer.set_result(found)
 
-        self._send(_command(b"".join(_bulk(word.encode()) for word in words), len(words)), settle)
+        self._send(_command(b"".join(bulk(word.encode()) for word in words), len(words)), settle)
         found = await answer
         if isinstance(found, Refused):
             raise found
 
 
-def _bulk(octets: bytes) -> bytes:
+def bulk(octets: bytes) -> bytes:
+    """A string as it is sent."""
     return b"$%d\r\n%b\r\n" % (len(octets), octets)
 
 

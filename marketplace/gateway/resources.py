@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 
 from django.conf import settings
@@ -24,8 +23,8 @@ from marketplace.mesh.streams import Channels
 
 @dataclass(frozen=True)
 class Resources:
-    nodes: Pool
-    router: Router
+    nodes: Pool = field(default_factory=Pool)
+    router: Router = field(default_factory=Router)
     hedges: Hedges = field(default_factory=Hedges)
     purses: Purses = field(default_factory=Purses)
     recorder: Recorder = field(default_factory=Recorder)
@@ -35,7 +34,7 @@ class Resources:
     channels: Channels = field(default_factory=Channels)
 
 
-_opened: dict[asyncio.AbstractEventLoop, tuple[Resources, AsyncExitStack]] = {}
+_opened: dict[asyncio.AbstractEventLoop, Resources] = {}
 
 
 async def here() -> Resources:
@@ -44,27 +43,23 @@ async def here() -> Resources:
     found = _opened.get(loop)
     if found is None:
         heap.keep_freed()
-        stack = AsyncExitStack()
         # Nothing awaits before the entry is made: two first calls share one set.
-        nodes = Pool()
-        stack.push_async_callback(nodes.aclose)
-        found = (Resources(nodes, Router()), stack)
-        found[0].knowledge.others.append(found[0].router.forget)
-        _opened[loop] = found
-    return found[0]
+        found = _opened[loop] = Resources()
+        found.knowledge.others.append(found.router.forget)
+    return found
 
 
 async def aclose() -> None:
     """Closes what the running loop has opened; what is being written down is, and funds go back."""
     found = _opened.pop(asyncio.get_running_loop(), None)
     if found is not None:
-        await found[0].knowledge.aclose()
-        await found[0].channels.aclose()
-        await found[0].hedges.aclose()
-        await found[0].router.aclose()
-        await found[0].recorder.aclose()
-        await found[0].limiter.aclose()
-        await found[0].purses.aclose()
-        await found[1].aclose()
+        await found.knowledge.aclose()
+        await found.channels.aclose()
+        await found.hedges.aclose()
+        await found.router.aclose()
+        await found.recorder.aclose()
+        await found.limiter.aclose()
+        await found.purses.aclose()
+        await found.nodes.aclose()
     await lane.aclose()
     await asyncdb.aclose()
